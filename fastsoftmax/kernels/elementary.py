@@ -1,0 +1,65 @@
+"""exp of a vector, relative to the greatest logit of its row."""
+
+import math
+
+from .jit import inline
+from .lanes import constant, fma, polynomial, power_of_two, splat, zero_below
+
+_log2_e = constant(1 / math.log(2), 1 / math.log(2))
+# ln 2 in two parts: with n an integer, z − n·high is exact in one fma wherever it is small.
+_minus_ln2_high = constant(-0.693147182464599609375, -0.6931471805599453)
+_minus_ln2_low = constant(1.9046542e-09, -2.3190468138462996e-17)
+_one = constant(1.0, 1.0)
+
+# e^r = 1 + r + r²·tail(r) for |r| ≤ ln 2 / 2. The tail interpolates at Chebyshev nodes: relative error 1.0e-8, 1.7e-17.
+_exp_tail = polynomial(
+    (0.5, 0.16666576, 0.041666552, 0.008363353, 0.00139264),
+    (
+        0.5000000000000001,
+        0.16666666666666669,
+        0.04166666666662313,
+        0.008333333333329985,
+        0.0013888888917710368,
+        0.0001984126986343555,
+        2.480152052648056e-05,
+        2.7557267868262007e-06,
+        2.7620453391695057e-07,
+        2.5100666142918374e-08,
+    ),
+)
+
+# Adding 1.5 · 2ᵐ to a float (m mantissa bits) rounds it to an integer, which then stands in the lowest bits.
+_round = constant(1.5 * 2.0**23, 1.5 * 2.0**52)
+# What 2ᵏ needs added to k: the exponent's bias, and headroom so that e^z is never subnormal where it counts.
+_HEADROOM = 64
+_round_to_power = constant(1.5 * 2.0**23 + 127 + _HEADROOM, 1.5 * 2.0**52 + 1023 + _HEADROOM)
+# What is further below the maximum counts as zero: e^−depth does not reach the last bit of the smallest normal number.
+_depth = constant(128.0, 745.0)
+# Logits beyond this are taken relative to their maximum first: where the result is not zero, that is exact.
+_EXACT = 2048.0
+
+
+@inline
+def scale_of(top, like):
+    """Prepare e^z for a row whose greatest logit is `top`: (shift, bias, floor) for `exp_scaled`.
+
+    e^(z − top) would round z − top, which costs up to |z − top|/2 ulp. Dividing by a power of two near e^top instead
+    rounds nothing. Sums over the row and quotients of its entries do not see which power it was.
+    """
+    shift = top if abs(top) > _EXACT else top * 0
+    top = splat(like, top - shift)
+    shift = splat(like, shift)
+    exponent = fma(top, _log2_e(like), _round(like)) - _round(like)
+    return shift, _round_to_power(like) - exponent, top - _depth(like)
+
+
+@inline
+def exp_scaled(z, scale):
+    """Compute e^z divided by a power of two, the same for the whole row; zero far below it."""
+    shift, bias, floor = scale
+    z = z - shift
+    power = fma(z, _log2_e(z), bias)
+    n = power - bias
+    r = fma(n, _minus_ln2_low(z), fma(n, _minus_ln2_high(z), z))
+    exp_r = fma(fma(_exp_tail(r) , r, _one(z)), r, _one(z))
+    return zero_below(exp_r * power_of_two(power), z, floor)

@@ -1,0 +1,71 @@
+"""How Numba compiles the kernels: flags, caching, serial and parallel twins."""
+
+import hashlib
+import types
+from pathlib import Path
+from typing import NamedTuple
+
+from numba import njit
+from numba.core.caching import FunctionCache, IndexDataCacheFile
+from numba.core.dispatcher import Dispatcher
+
+from fastsoftmax._version import __version__
+
+# No fast-math: the order of every operation is the source's, so that its bits are too. Numba leaks the caller's flags
+# into a callee that it compiles first from there, so each function says them all.
+_FLAGS = {"nogil": True, "error_model": "numpy", "fastmath": False}
+
+
+class Kernel(NamedTuple):
+    """One function over whole arrays, compiled twice: for one thread and for Numba's pool."""
+
+    serial: Dispatcher
+    parallel: Dispatcher
+
+
+def inline(function):
+    """Compile a helper into every kernel that calls it."""
+    return njit(function, forceinline=True, **_FLAGS)
+
+
+def serial(function):
+    """Compile a kernel that runs on one thread."""
+    return _cached(njit(function, **_FLAGS))
+
+
+def twins(function):
+    """Compile a kernel with `prange` loops as a serial and a parallel twin.
+
+    Numba's cache tells functions apart by name and line, not by options: one function compiled both ways would run the
+    parallel code under the serial name. So the parallel twin is a copy with a name of its own.
+    """
+    parallel = types.FunctionType(function.__code__, function.__globals__, function.__name__ + "_parallel")
+    parallel.__qualname__ = parallel.__name__
+    parallel.__module__ = function.__module__
+    return Kernel(serial(function), _cached(njit(parallel, parallel=True, **_FLAGS)))
+
+
+class _KernelCache(FunctionCache):
+    """Numba's disk cache, made stale by a change in any file of the kernels, not only in the function's own."""
+
+    def __init__(self, function):
+        super().__init__(function)
+        self._cache_file = IndexDataCacheFile(self._cache_path, self._impl.filename_base, _SOURCE_STAMP)
+
+
+def _source_stamp():
+    digest = hashlib.sha256(__version__.encode())
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+_SOURCE_STAMP = _source_stamp()
+
+
+def _cached(dispatcher):
+    try:
+        dispatcher._cache = _KernelCache(dispatcher.py_func)
+    except RuntimeError:
+        pass  # no folder can be written: compile anew in each process
+    return dispatcher
