@@ -1,1 +1,42 @@
 """Softmax cross entropy and its gradients as fused CPU kernels."""
+
+from fastsoftmax._version import __version__
+from fastsoftmax.activations import (
+    log_softmax,
+    log_softmax_backward,
+    logsumexp,
+    softmax,
+    softmax_backward,
+    softmax_jacobian,
+)
+from fastsoftmax.linear import (
+    bias_grad,
+    input_grad,
+    linear,
+    linear_backward,
+    linear_cross_entropy,
+    linear_cross_entropy_with_grad,
+    weight_grad,
+)
+from fastsoftmax.losses import cross_entropy, cross_entropy_with_grad
+from fastsoftmax.reference import LinearGrads
+
+__all__ = [
+    "LinearGrads",
+    "__version__",
+    "bias_grad",
+    "cross_entropy",
+    "cross_entropy_with_grad",
+    "input_grad",
+    "linear",
+    "linear_backward",
+    "linear_cross_entropy",
+    "linear_cross_entropy_with_grad",
+    "log_softmax",
+    "log_softmax_backward",
+    "logsumexp",
+    "softmax",
+    "softmax_backward",
+    "softmax_jacobian",
+    "weight_grad",
+]

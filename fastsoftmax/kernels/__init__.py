@@ -1,0 +1,1 @@
+"""Compiled code: takes checked arrays, writes into buffers it is given."""

@@ -1,15 +1,28 @@
-"""exp of a vector, relative to the greatest logit of its row."""
+"""exp of a vector relative to the greatest logit of its row, and log1p of a float64 vector."""
 
 import math
 
 from .jit import inline
-from .lanes import constant, fma, polynomial, power_of_two, splat, zero_below
+from .lanes import (
+    constant,
+    fma,
+    greater,
+    polynomial,
+    power_of_two,
+    split_exponent,
+    where_equal,
+    wide,
+    zero_below,
+)
+
+_zero = constant(0.0, 0.0)
+_one = constant(1.0, 1.0)
+_two = constant(2.0, 2.0)
 
 _log2_e = constant(1 / math.log(2), 1 / math.log(2))
 # ln 2 in two parts: with n an integer, z − n·high is exact in one fma wherever it is small.
 _minus_ln2_high = constant(-0.693147182464599609375, -0.6931471805599453)
 _minus_ln2_low = constant(1.9046542e-09, -2.3190468138462996e-17)
-_one = constant(1.0, 1.0)
 
 # e^r = 1 + r + r²·tail(r) for |r| ≤ ln 2 / 2. The tail interpolates at Chebyshev nodes: relative error 1.0e-8, 1.7e-17.
 _exp_tail = polynomial(
@@ -36,30 +49,59 @@ _round_to_power = constant(1.5 * 2.0**23 + 127 + _HEADROOM, 1.5 * 2.0**52 + 1023
 # What is further below the maximum counts as zero: e^−depth does not reach the last bit of the smallest normal number.
 _depth = constant(128.0, 745.0)
 # Logits beyond this are taken relative to their maximum first: where the result is not zero, that is exact.
-_EXACT = 2048.0
+_exact = constant(2048.0, 2048.0)
 
 
 @inline
-def scale_of(top, like):
-    """Prepare e^z for a row whose greatest logit is `top`: (shift, bias, floor) for `exp_scaled`.
+def scale_of(top):
+    """Prepare e^z for rows whose greatest logits are `top`: (shift, bias, floor) for `exp_scaled`.
 
     e^(z − top) would round z − top, which costs up to |z − top|/2 ulp. Dividing by a power of two near e^top instead
     rounds nothing. Sums over the row and quotients of its entries do not see which power it was.
     """
-    shift = top if abs(top) > _EXACT else top * 0
-    top = splat(like, top - shift)
-    shift = splat(like, shift)
-    exponent = fma(top, _log2_e(like), _round(like)) - _round(like)
-    return shift, _round_to_power(like) - exponent, top - _depth(like)
+    size = greater(top, _zero(top) - top)
+    shift = where_equal(greater(size, _exact(top)), size, top, _zero(top))
+    top = top - shift
+    exponent = fma(top, _log2_e(top), _round(top)) - _round(top)
+    return shift, _round_to_power(top) - exponent, top - _depth(top)
 
 
 @inline
 def exp_scaled(z, scale):
-    """Compute e^z divided by a power of two, the same for the whole row; zero far below it."""
+    """Compute e^z divided by a power of two that is the same for the whole row; zero far below the row's maximum."""
     shift, bias, floor = scale
     z = z - shift
     power = fma(z, _log2_e(z), bias)
     n = power - bias
     r = fma(n, _minus_ln2_low(z), fma(n, _minus_ln2_high(z), z))
-    exp_r = fma(fma(_exp_tail(r) , r, _one(z)), r, _one(z))
+    exp_r = fma(fma(_exp_tail(r), r, _one(z)), r, _one(z))
     return zero_below(exp_r * power_of_two(power), z, floor)
+
+
+# 2·atanh(s) = 2s + s³·tail(s²) for s² ≤ 0.0295, likewise: relative error 4.6e-18.
+_log_tail = polynomial(
+    None,
+    (
+        0.666666666666667,
+        0.39999999999899505,
+        0.28571428625975487,
+        0.2222221113479508,
+        0.18182889125261723,
+        0.15331721600556042,
+        0.14616449685043406,
+    ),
+)
+_LN2_HIGH = 0.6931471803691238
+_LN2_LOW = 1.9082149292705877e-10
+
+
+@inline
+def log1p(x):
+    """Compute log(1 + x) for float64 lanes x ≥ 0."""
+    one_plus = _one(x) + x
+    rounded_off = (x - (one_plus - _one(x))) / one_plus
+    k, f = split_exponent(one_plus)
+    s = (f - _one(x)) / (f + _one(x))
+    s2 = s * s
+    log_f = fma(s * s2, _log_tail(s2), _two(x) * s)
+    return fma(k, wide(_LN2_HIGH), log_f + fma(k, wide(_LN2_LOW), rounded_off))

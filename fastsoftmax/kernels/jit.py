@@ -1,5 +1,6 @@
 """How Numba compiles the kernels: flags, caching, serial and parallel twins."""
 
+import contextlib
 import hashlib
 import types
 from pathlib import Path
@@ -64,8 +65,6 @@ _SOURCE_STAMP = _source_stamp()
 
 
 def _cached(dispatcher):
-    try:
+    with contextlib.suppress(RuntimeError):  # no folder can be written: each process compiles anew
         dispatcher._cache = _KernelCache(dispatcher.py_func)
-    except RuntimeError:
-        pass  # no folder can be written: compile anew in each process
     return dispatcher

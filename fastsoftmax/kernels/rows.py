@@ -1,27 +1,16 @@
-"""The mathematics of one row: entries start to stop of a flat array."""
+"""The mathematics of one row: the entries start to stop of a flat array.
+
+e_j stands for e^z_j over a power of two that the row shares (see `elementary.scale_of`); it cancels in every quotient.
+"""
 
 import math
 
-from .elementary import exp_scaled, scale_of
+from .elementary import exp_scaled, log1p, scale_of
 from .jit import inline
-from .lanes import (
-    add_to_sum,
-    drop_lane,
-    empty_sum,
-    first_lane,
-    greater,
-    greatest_lane,
-    lanes_of,
-    load,
-    load_first,
-    prefetch,
-    smallest_normal,
-    splat,
-    store,
-    store_first,
-    sum_lanes,
-    zero_below,
-)
+from .lanes import drop_lane, fma, greater, splat, where_equal, wide, zero_below
+from .memory import lanes_of, load, load_first, smallest_normal, store, store_first
+from .sums import add_to_sum, empty_sum, first_lane, greatest_lane, sum_of
+
 
 @inline
 def row_max(logits, start, stop):
@@ -43,9 +32,9 @@ def row_max(logits, start, stop):
 
 @inline
 def exp_sum(logits, start, stop, skip, scale, out):
-    """Compute Σ_{j≠skip} e_j with e_j = e^z_j scaled, and store e_j in `out` (0 at skip), or nowhere if it is None."""
+    """Compute Σ_{j≠skip} e_j, and store e_j in `out` (0 at skip), or nowhere if it is None."""
     width = lanes_of(logits)
-    total = empty_sum(logits)
+    total = empty_sum()
     i = start
     while i + 4 * width <= stop:
         e0 = exp_scaled(load(logits, i), scale)
@@ -65,41 +54,148 @@ def exp_sum(logits, start, stop, skip, scale, out):
         total = add_to_sum(total, (e0 + e1) + (e2 + e3))
         i += 4 * width
     while i < stop:
-        e0 = drop_lane(exp_scaled(load_first(logits, i, stop - i, -math.inf), scale), skip - i)
+        e = drop_lane(exp_scaled(load_first(logits, i, stop - i, -math.inf), scale), skip - i)
         if out is not None:
-            store_first(out, i, stop - i, e0)
-        total = add_to_sum(total, e0)
+            store_first(out, i, stop - i, e)
+        total = add_to_sum(total, e)
         i += width
-    return sum_lanes(total[0]) + sum_lanes(total[1])
+    return sum_of(total)
 
 
 @inline
 def multiply_row(values, start, stop, factor):
-    """Multiply a row by a factor; what falls below the smallest normal number becomes zero."""
+    """Multiply a row by a factor; what would fall below the smallest normal number becomes zero."""
     width = lanes_of(values)
     factors = splat(values, factor)
     floor = splat(values, smallest_normal(values) / abs(factor))
     i = start
     while i + width <= stop:
-        v = load(values, i)
-        store(values, i, zero_below(v, v, floor) * factors)
+        value = load(values, i)
+        store(values, i, zero_below(value, value, floor) * factors)
         i += width
     if i < stop:
-        v = load_first(values, i, stop - i, 0.0)
-        store_first(values, i, stop - i, zero_below(v, v, floor) * factors)
+        value = load_first(values, i, stop - i, 0.0)
+        store_first(values, i, stop - i, zero_below(value, value, floor) * factors)
+
+
+@inline
+def softmax_row(logits, start, stop, probs):
+    """Compute a_j = e_j / Σ_s e_s."""
+    scale = scale_of(splat(logits, row_max(logits, start, stop)))
+    total = exp_sum(logits, start, stop, -1, scale, probs)
+    multiply_row(probs, start, stop, 1.0 / total)
+
+
+@inline
+def log_sum_row(logits, start, stop):
+    """Compute (m, log Σ_j e^(z_j − m)) with m the maximum; their sum is logsumexp.
+
+    The maximum's own term is left out of the sum and put back by log1p, which keeps what a term of 1 would swallow.
+    """
+    m = row_max(logits, start, stop)
+    if math.isinf(m):  # the sum is m itself, unless there is a NaN
+        for i in range(start, stop):
+            if math.isnan(logits[i]):
+                return m, math.nan
+        return m, 0.0
+    top = splat(logits, m)
+    scale = scale_of(top)
+    others = exp_sum(logits, start, stop, _position(logits, start, stop, m), scale, None)
+    return m, first_lane(log1p(wide(others / first_lane(exp_scaled(top, scale)))))
+
+
+@inline
+def _position(logits, start, stop, value):
+    for i in range(start, stop):
+        if logits[i] == value:
+            return i
+    return stop
+
+
+@inline
+def log_softmax_row(logits, start, stop, log_probs):
+    """Compute log a_j = (z_j − m) − log Σ_s e^(z_s − m)."""
+    m, log_sum = log_sum_row(logits, start, stop)
+    width = lanes_of(logits)
+    top = splat(logits, m)
+    log_sums = splat(logits, log_sum)
+    i = start
+    while i + width <= stop:
+        store(log_probs, i, (load(logits, i) - top) - log_sums)
+        i += width
+    if i < stop:
+        store_first(log_probs, i, stop - i, (load_first(logits, i, stop - i, 0.0) - top) - log_sums)
+
+
+@inline
+def softmax_backward_row(probs, dprobs, start, stop, dlogits):
+    """Compute ∂L/∂z_j = a_j (g_j − Σ_s a_s g_s) from g = ∂L/∂a."""
+    width = lanes_of(probs)
+    total = empty_sum()
+    i = start
+    while i < stop:
+        total = add_to_sum(total, load_first(probs, i, stop - i, 0.0) * load_first(dprobs, i, stop - i, 0.0))
+        i += width
+    mean = splat(probs, sum_of(total))
+    i = start
+    while i < stop:
+        a = load_first(probs, i, stop - i, 0.0)
+        store_first(dlogits, i, stop - i, a * (load_first(dprobs, i, stop - i, 0.0) - mean))
+        i += width
+
+
+@inline
+def log_softmax_backward_row(log_probs, dlog_probs, start, stop, dlogits):
+    """Compute ∂L/∂z_j = g_j − a_j Σ_s g_s from g = ∂L/∂log a."""
+    width = lanes_of(log_probs)
+    total = empty_sum()
+    i = start
+    while i < stop:
+        total = add_to_sum(total, load_first(dlog_probs, i, stop - i, 0.0))
+        i += width
+    top = splat(log_probs, 0.0)
+    scale = scale_of(top)
+    one = first_lane(exp_scaled(top, scale))
+    minus_total = splat(log_probs, -sum_of(total) / one)
+    i = start
+    while i < stop:
+        a = exp_scaled(load_first(log_probs, i, stop - i, 0.0), scale)
+        store_first(dlogits, i, stop - i, fma(a, minus_total, load_first(dlog_probs, i, stop - i, 0.0)))
+        i += width
+
+
+@inline
+def loss_of(top, z_label, e_top, e_label, others):
+    """Compute −log a_y for float64 lanes, from m, z_y, e_m, e_y and Σ_{j≠y} e_j.
+
+    log Σ − (z_y − m) would cancel where the model is sure. If the label is the maximum, the loss is log1p(Σ_{j≠y} e_j /
+    e_y); if not, both terms of (m − z_y) + log Σ are positive.
+    """
+    x = where_equal(z_label, top, others / e_label, (others + (e_label - e_top)) / e_top)
+    return (top - z_label) + log1p(x)
+
+
+@inline
+def cross_entropy_row(logits, start, stop, label, dlogits):
+    """Compute (loss, Σ_{j≠y} e_j, Σ_j e_j); store e_j in `dlogits` (0 at the label), or nowhere if it is None."""
+    m = row_max(logits, start, stop)
+    top = splat(logits, m)
+    scale = scale_of(top)
+    z_label = logits[label]
+    e_label = first_lane(exp_scaled(splat(logits, z_label), scale))
+    others = exp_sum(logits, start, stop, label, scale, dlogits)
+    e_top = first_lane(exp_scaled(top, scale))
+    loss = first_lane(loss_of(wide(m), wide(z_label), wide(e_top), wide(e_label), wide(others)))
+    return loss, others, others + e_label
 
 
 @inline
 def cross_entropy_with_grad_row(logits, start, stop, label, weight, dlogits):
-    m = row_max(logits, start, stop)
-    scale = scale_of(m, logits)
-    z = logits[label]
-    e_m = first_lane(exp_scaled(splat(logits, m), scale))
-    e_label = first_lane(exp_scaled(splat(logits, z), scale))
-    others = exp_sum(logits, start, stop, label, scale, dlogits)
-    total = others + e_label
+    """Compute the loss, and weight · (a_j − 1{j=y}) into `dlogits`.
+
+    a_y − 1 would cancel where the model is sure; −Σ_{j≠y} e_j / Σ_j e_j does not.
+    """
+    loss, others, total = cross_entropy_row(logits, start, stop, label, dlogits)
     multiply_row(dlogits, start, stop, weight / total)
     dlogits[label] = -weight * (others / total)
-    if z == m:
-        return math.log1p(others / e_label)
-    return (float(m) - float(z)) + math.log(total / e_m)
+    return loss

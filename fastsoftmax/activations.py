@@ -1,0 +1,252 @@
+"""Softmax, log-softmax and logsumexp with their backward."""
+
+from typing import Any
+
+import numpy as np
+
+from fastsoftmax import arrays, reference, threads
+from fastsoftmax.arrays import Array
+from fastsoftmax.kernels import softmax as kernels
+from fastsoftmax.kernels.jit import Kernel
+
+
+def softmax(logits: object, *, axis: int = -1, out: Array | None = None) -> Array:
+    r"""Compute the probabilities of the classes.
+
+    .. math:: a_j = e^{z_j} / \sum_s e^{z_s}
+
+    Parameters
+    ----------
+    logits : array_like of float32 or float64
+        z, of any shape with at least one class. Integers are taken as float64.
+    axis : int
+        The axis of the classes.
+    out : ndarray, optional
+        Receives the result: shape and dtype of `logits`. ``out=logits`` works in place.
+
+    Returns
+    -------
+    ndarray
+        a, shape and dtype of `logits`; `out` if given. −inf gives exactly 0; a row that holds NaN or +inf, or nothing
+        but −inf, is NaN, as in SciPy.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument does not fit; nothing is written then.
+
+    Examples
+    --------
+    >>> import fastsoftmax as fs
+    >>> fs.softmax([[0.0, 0.0], [-np.inf, 5.0]])
+    array([[0.5, 0.5],
+           [0. , 1. ]])
+    """
+    return _row_by_row(kernels.softmax, axis, out, logits=logits)
+
+
+def log_softmax(logits: object, *, axis: int = -1, out: Array | None = None) -> Array:
+    r"""Compute the logarithms of the classes' probabilities.
+
+    .. math:: \log a_j = (z_j - m) - \log \sum_s e^{z_s - m}, \quad m = \max_s z_s
+
+    Where a class is all but sure its log-probability keeps its digits: the sum leaves the maximum's own term out, and
+    log1p puts it back.
+
+    Parameters
+    ----------
+    logits : array_like of float32 or float64
+        z, of any shape with at least one class. Integers are taken as float64.
+    axis : int
+        The axis of the classes.
+    out : ndarray, optional
+        Receives the result: shape and dtype of `logits`. ``out=logits`` works in place.
+
+    Returns
+    -------
+    ndarray
+        log a, shape and dtype of `logits`; `out` if given. Infinities and NaN as in SciPy.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument does not fit; nothing is written then.
+
+    Examples
+    --------
+    >>> import fastsoftmax as fs
+    >>> fs.log_softmax([0.0, 40.0]).tolist()
+    [-40.0, -4.248354255291589e-18]
+    """
+    return _row_by_row(kernels.log_softmax, axis, out, logits=logits)
+
+
+def logsumexp(logits: object, *, axis: int = -1, keepdims: bool = False, out: Array | None = None) -> Any:
+    r"""Compute the logarithm of the sum of exponentials.
+
+    .. math:: lse = m + \log \sum_j e^{z_j - m}, \quad m = \max_j z_j
+
+    Parameters
+    ----------
+    logits : array_like of float32 or float64
+        z, of any shape with at least one class. Integers are taken as float64.
+    axis : int
+        The axis of the classes.
+    keepdims : bool
+        Keep that axis, with length one.
+    out : ndarray, optional
+        Receives the result: the shape of the result, dtype of `logits`.
+
+    Returns
+    -------
+    ndarray or scalar
+        The shape of `logits` without the axis of the classes; a scalar for a single row. Infinities and NaN as in
+        SciPy.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument does not fit; nothing is written then.
+
+    Examples
+    --------
+    >>> import fastsoftmax as fs
+    >>> float(fs.logsumexp(np.array([1000.0, 1000.0])))
+    1000.6931471805599
+    """
+    array = arrays.floats("logits", logits)
+    axis = arrays.class_axis("logits", array, axis)
+    kept = (1,) if keepdims else ()
+    shape = array.shape[:axis] + kept + array.shape[axis + 1 :]
+    if out is not None:
+        arrays.check_out(out, shape, array.dtype)
+    rows = arrays.rows_of(array, axis)
+    lse = np.empty(len(rows), array.dtype)
+    threads.run(kernels.logsumexp, rows.size, rows, lse)
+    if out is None:
+        return lse.reshape(shape)[()]
+    out[...] = lse.reshape(shape)
+    return out
+
+
+def softmax_backward(probs: object, dprobs: object, *, axis: int = -1, out: Array | None = None) -> Array:
+    r"""Compute the gradient of the logits behind a softmax.
+
+    .. math:: \partial L / \partial z_j = a_j \left(g_j - \sum_s a_s g_s\right), \quad g = \partial L / \partial a
+
+    The Jacobian is symmetric, so this is its product with a tangent too.
+
+    Parameters
+    ----------
+    probs : array_like of float32 or float64
+        a, what `softmax` gave.
+    dprobs : array_like
+        g, shape and dtype of `probs`.
+    axis : int
+        The axis of the classes.
+    out : ndarray, optional
+        Receives the result: shape and dtype of `probs`; either input works in place.
+
+    Returns
+    -------
+    ndarray
+        ∂L/∂z, shape and dtype of `probs`; `out` if given.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument does not fit; nothing is written then.
+
+    Examples
+    --------
+    >>> import fastsoftmax as fs
+    >>> fs.softmax_backward([0.5, 0.5], [1.0, 0.0])
+    array([ 0.25, -0.25])
+    """
+    return _row_by_row(kernels.softmax_backward, axis, out, probs=probs, dprobs=dprobs)
+
+
+def log_softmax_backward(log_probs: object, dlog_probs: object, *, axis: int = -1, out: Array | None = None) -> Array:
+    r"""Compute the gradient of the logits behind a log-softmax.
+
+    .. math:: \partial L / \partial z_j = g_j - a_j \sum_s g_s, \quad g = \partial L / \partial \log a
+
+    Parameters
+    ----------
+    log_probs : array_like of float32 or float64
+        log a, what `log_softmax` gave.
+    dlog_probs : array_like
+        g, shape and dtype of `log_probs`.
+    axis : int
+        The axis of the classes.
+    out : ndarray, optional
+        Receives the result: shape and dtype of `log_probs`; either input works in place.
+
+    Returns
+    -------
+    ndarray
+        ∂L/∂z, shape and dtype of `log_probs`; `out` if given.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument does not fit; nothing is written then.
+
+    Examples
+    --------
+    >>> import fastsoftmax as fs
+    >>> fs.log_softmax_backward(np.log([0.5, 0.5]), [1.0, 0.0])
+    array([ 0.5, -0.5])
+    """
+    return _row_by_row(kernels.log_softmax_backward, axis, out, log_probs=log_probs, dlog_probs=dlog_probs)
+
+
+def softmax_jacobian(probs: object, *, axis: int = -1) -> Array:
+    r"""Compute the Jacobian of the softmax.
+
+    .. math:: \partial a_j / \partial z_k = a_j (1\{j=k\} - a_k)
+
+    Its product with a vector, without the matrix, is `softmax_backward`.
+
+    Parameters
+    ----------
+    probs : array_like of float32 or float64
+        a, what `softmax` gave.
+    axis : int
+        The axis of the classes.
+
+    Returns
+    -------
+    ndarray
+        Shape (..., C, C): the axis of the classes is taken away, j and k are appended.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument does not fit.
+
+    Examples
+    --------
+    >>> import fastsoftmax as fs
+    >>> fs.softmax_jacobian([0.5, 0.5])
+    array([[ 0.25, -0.25],
+           [-0.25,  0.25]])
+    """
+    array = arrays.floats("probs", probs)
+    return reference.softmax_jacobian(array, axis=arrays.class_axis("probs", array, axis))
+
+
+def _row_by_row(kernel: Kernel, axis: int, out: Array | None, **inputs: object) -> Array:
+    """Run a kernel whose inputs and result all have one shape and dtype."""
+    checked = {name: arrays.floats(name, value) for name, value in inputs.items()}
+    if len(checked) > 1:
+        arrays.same_dtype(**checked)
+        arrays.same_shape(**checked)
+    name, first = next(iter(checked.items()))
+    axis = arrays.class_axis(name, first, axis)
+    if out is not None:
+        arrays.check_out(out, first.shape, first.dtype)
+    rows_in = [arrays.rows_of(array, axis) for array in checked.values()]
+    rows = arrays.rows_for(out, first, axis, rows_in)
+    threads.run(kernel, rows.size, *rows_in, rows)
+    return arrays.deliver(rows, out, first, axis)

@@ -1,0 +1,210 @@
+"""What may come in, and every message about it.
+
+Each function takes what a user passed and gives what the kernels take: float32 or float64, native byte order, classes
+last, C-contiguous. An error names the argument, what was expected and what came.
+"""
+
+import operator
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastsoftmax.kernels.labels import count_labels
+
+Array = npt.NDArray[Any]
+
+_FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+_REDUCTIONS = ("mean", "sum", "none")
+_INT64_MAX = 2**63 - 1
+
+
+def floats(name: str, value: object) -> Array:
+    """Take float32 and float64 as they are, integers as float64."""
+    array = value if isinstance(value, np.ndarray) else np.asarray(value)
+    if array.dtype in _FLOATS and array.dtype.isnative:
+        return array
+    if array.dtype.newbyteorder("=") in _FLOATS:
+        return array.astype(array.dtype.newbyteorder("="))
+    if array.dtype.kind in "iu":
+        return array.astype(np.float64)
+    raise TypeError(f"{name}: expected float32, float64 or integers, got {array.dtype}")
+
+
+def same_dtype(**arrays: Array) -> None:
+    """Require one dtype of several arrays."""
+    (first, expected), *others = ((name, array.dtype) for name, array in arrays.items())
+    for name, dtype in others:
+        if dtype != expected:
+            raise TypeError(f"{name}: expected {expected} like {first}, got {dtype}")
+
+
+def same_shape(**arrays: Array) -> None:
+    """Require one shape of several arrays."""
+    (first, expected), *others = ((name, array.shape) for name, array in arrays.items())
+    for name, shape in others:
+        if shape != expected:
+            raise ValueError(f"{name}: expected shape {expected} like {first}, got {shape}")
+
+
+def matrix(name: str, value: object, shape: tuple[int | None, int | None] = (None, None)) -> Array:
+    """Take a two-dimensional array, some of whose lengths may be given."""
+    array = floats(name, value)
+    expected = tuple(size if size is not None else "any" for size in shape)
+    if array.ndim != 2 or any(e not in ("any", s) for e, s in zip(expected, array.shape, strict=True)):
+        wanted = "two dimensions" if shape == (None, None) else f"shape ({expected[0]}, {expected[1]})"
+        raise ValueError(f"{name}: expected {wanted}, got shape {array.shape}")
+    return array
+
+
+def class_axis(name: str, array: Array, axis: object) -> int:
+    """Take the axis of the classes as a number from 0; there must be a class."""
+    try:
+        index = operator.index(axis)  # type: ignore[arg-type]
+    except TypeError:
+        raise TypeError(f"axis: expected an integer, got {type(axis).__name__}") from None
+    if not -array.ndim <= index < array.ndim:
+        raise ValueError(f"axis: expected one of the {array.ndim} axes of {name}, got {index}")
+    if array.shape[index] == 0:
+        raise ValueError(f"{name}: expected at least one class, got shape {array.shape} with axis {index}")
+    return index % array.ndim
+
+
+def rows_of(array: Array, axis: int) -> Array:
+    """View or copy an array as contiguous rows of classes."""
+    if axis != array.ndim - 1:
+        array = np.moveaxis(array, axis, -1)
+    if array.ndim != 2:
+        n_classes = array.shape[-1]
+        array = array.reshape(array.size // n_classes, n_classes)
+    return contiguous(array)
+
+
+def contiguous(array: Array) -> Array:
+    """View or copy an array as an aligned, C-contiguous one."""
+    flags = array.flags
+    return array if flags.c_contiguous and flags.aligned else np.array(array, order="C")
+
+
+def check_out(out: object, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    """Require `out` to be a writable array of this shape and dtype."""
+    if not isinstance(out, np.ndarray):
+        raise TypeError(f"out: expected an array or None, got {type(out).__name__}")
+    if out.dtype != dtype or not out.dtype.isnative:
+        raise TypeError(f"out: expected {dtype}, got {out.dtype}")
+    if out.shape != shape:
+        raise ValueError(f"out: expected shape {shape}, got {out.shape}")
+    if not out.flags.writeable:
+        raise ValueError("out: expected a writable array, got a read-only one")
+
+
+def buffer(out: Array | None, shape: tuple[int, ...], dtype: np.dtype[Any], *inputs: Array) -> Array:
+    """Give the contiguous array to compute a result in: a checked `out`, unless it overlaps an input, or a new one."""
+    if out is not None:
+        check_out(out, shape, dtype)
+        if (
+            out.flags.c_contiguous
+            and out.flags.aligned
+            and not any(np.may_share_memory(out, array) for array in inputs)
+        ):
+            return out
+    return np.empty(shape, dtype)
+
+
+def settle(result: Array, out: Array | None) -> Array:
+    """Give a result, in `out` if there is one."""
+    if out is None or result is out:
+        return result
+    out[...] = result
+    return out
+
+
+def rows_for(out: Array | None, like: Array, axis: int, inputs: Iterable[Array]) -> Array:
+    """Give the rows a kernel writes to: those of `out` where it can write there itself, else new ones.
+
+    The kernels finish reading an element before they write it, so `out` may be one of the inputs, but must not overlap
+    one in any other way.
+    """
+    if (
+        out is not None
+        and axis == out.ndim - 1
+        and out.flags.c_contiguous
+        and out.flags.aligned
+        and all(_same_place(out, array) or not np.may_share_memory(out, array) for array in inputs)
+    ):
+        return rows_of(out, axis)
+    n_classes = like.shape[axis]
+    return np.empty((like.size // n_classes, n_classes), like.dtype)
+
+
+def _same_place(a: Array, b: Array) -> bool:
+    return a is b or (a.ctypes.data == b.ctypes.data and a.strides == b.strides and a.shape == b.shape)
+
+
+def deliver(rows: Array, out: Array | None, like: Array, axis: int) -> Array:
+    """Give the rows the shape of `like`; in `out`, if there is one."""
+    if out is not None and np.may_share_memory(rows, out):
+        return out
+    if like.ndim != 2:
+        rows = rows.reshape(like.shape[:axis] + like.shape[axis + 1 :] + like.shape[axis : axis + 1])
+    if axis != like.ndim - 1:
+        rows = np.moveaxis(rows, -1, axis)
+    if out is None:
+        return rows
+    out[...] = rows
+    return out
+
+
+def class_labels(labels: object, logits: Array, axis: int, ignore_index: object) -> tuple[Array, int, int]:
+    """Take class indices, one a row: (labels, index to ignore, number of labels that count)."""
+    array = labels if isinstance(labels, np.ndarray) else np.asarray(labels)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"labels: expected integers, one a row, got {array.dtype}")
+    expected = logits.shape[:axis] + logits.shape[axis + 1 :]
+    if array.shape != expected:
+        raise ValueError(f"labels: expected shape {expected}, got {array.shape}")
+    try:
+        ignored = operator.index(ignore_index)  # type: ignore[arg-type]
+    except TypeError:
+        raise TypeError(f"ignore_index: expected an integer, got {type(ignore_index).__name__}") from None
+    if not -_INT64_MAX <= ignored <= _INT64_MAX:
+        raise ValueError(f"ignore_index: expected a 64-bit integer, got {ignored}")
+    flat = array
+    if array.dtype != np.int64 or not array.dtype.isnative:
+        flat = (np.minimum(array, _INT64_MAX) if array.dtype == np.uint64 else array).astype(np.int64)
+    flat = contiguous(flat).reshape(-1)
+    n_classes = logits.shape[axis]
+    counted = count_labels(flat, n_classes, ignored)
+    if counted < 0:
+        row = -1 - counted
+        place = row if array.ndim == 1 else np.unravel_index(row, array.shape) if array.ndim else ()
+        place = tuple(map(int, place)) if isinstance(place, tuple) else place
+        raise ValueError(
+            f"labels: expected classes 0 to {n_classes - 1} or ignore_index {ignored}, "
+            f"got {array.reshape(-1)[row]} in row {place}"
+        )
+    return flat, ignored, counted
+
+
+def check_reduction(reduction: object) -> None:
+    """Require one of the reductions."""
+    if reduction not in _REDUCTIONS:
+        raise ValueError(f"reduction: expected one of {', '.join(_REDUCTIONS)}, got {reduction!r}")
+
+
+def upstream(dloss: object, reduction: str, logits: Array, axis: int) -> tuple[float, Array]:
+    """Take the gradient of what follows the loss: (factor of all rows, factors one a row or none)."""
+    none = _NO_ROWS[logits.dtype]
+    if dloss is None:
+        return 1.0, none
+    array = floats("dloss", dloss)
+    expected = logits.shape[:axis] + logits.shape[axis + 1 :] if reduction == "none" else ()
+    if array.shape != expected:
+        raise ValueError(f'dloss: expected shape {expected} for reduction="{reduction}", got {array.shape}')
+    if reduction == "none":
+        return 1.0, contiguous(array.astype(logits.dtype, copy=False)).reshape(-1)
+    return float(array), none
+
+
+_NO_ROWS = {dtype: np.empty(0, dtype) for dtype in _FLOATS}

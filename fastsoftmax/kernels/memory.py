@@ -1,0 +1,171 @@
+"""Vectors to and from memory. Arrays are C-contiguous and addressed by their flat element index."""
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from .lanes import INT32, Lanes, all_lanes, build_int_splat, build_lane_numbers, build_splat, vector_type
+
+
+def _is_contiguous(array):
+    return isinstance(array, types.Array) and array.layout == "C" and array.dtype in (types.float32, types.float64)
+
+
+def _address(context, builder, array_type, array, index, vector):
+    struct = context.make_array(array_type)(context, builder, array)
+    return builder.bitcast(builder.gep(struct.data, [index]), vector.as_pointer())
+
+
+def _call(builder, name, result, args):
+    function_type = ir.FunctionType(result, [arg.type for arg in args])
+    return builder.call(cgutils.get_or_insert_function(builder.module, function_type, name), args)
+
+
+def _first(builder, count, lanes):
+    """Build the mask of the first `count` lanes."""
+    return builder.icmp_signed("<", build_lane_numbers(lanes), build_int_splat(builder, lanes, count))
+
+
+@intrinsic
+def lanes_of(typingctx, like):
+    """Count the lanes of a vector of the dtype of the array or vector `like`: a constant to the compiler."""
+    count = Lanes(like.dtype).count
+    return types.intp(like), lambda context, builder, sig, args: context.get_constant(types.intp, count)
+
+
+@intrinsic
+def smallest_normal(typingctx, array):
+    """Give the smallest normal number of the array's dtype, as a float64."""
+    value = {types.float32: 2.0**-126, types.float64: 2.0**-1022}[array.dtype]
+    return types.float64(array), lambda context, builder, sig, args: context.get_constant(types.float64, value)
+
+
+@intrinsic
+def load(typingctx, array, index):
+    """Load a vector from array.flat[index:]."""
+    if not _is_contiguous(array):
+        return None
+    lanes = Lanes(array.dtype)
+
+    def codegen(context, builder, sig, args):
+        address = _address(context, builder, array, *args, vector_type(lanes))
+        return builder.load(address, align=lanes.dtype.bitwidth // 8)
+
+    return lanes(array, types.intp), codegen
+
+
+@intrinsic
+def load_first(typingctx, array, index, count, fill):
+    """Load `count` lanes from array.flat[index:]; the others hold `fill` and their memory is not touched."""
+    if not _is_contiguous(array):
+        return None
+    lanes = Lanes(array.dtype)
+
+    def codegen(context, builder, sig, args):
+        array_value, index, count, fill_value = args
+        vector = vector_type(lanes)
+        address = _address(context, builder, array, array_value, index, vector)
+        fill_value = build_splat(builder, vector, context.cast(builder, fill_value, fill, lanes.dtype))
+        align = INT32(lanes.dtype.bitwidth // 8)
+        name = f"llvm.masked.load.v{lanes.count}f{lanes.dtype.bitwidth}.p0"
+        return _call(builder, name, vector, [address, align, _first(builder, count, lanes), fill_value])
+
+    return lanes(array, types.intp, types.intp, fill), codegen
+
+
+@intrinsic
+def store(typingctx, array, index, vector):
+    """Store a vector to array.flat[index:]."""
+    if not (_is_contiguous(array) and vector == Lanes(array.dtype)):
+        return None
+
+    def codegen(context, builder, sig, args):
+        array_value, index, value = args
+        address = _address(context, builder, array, array_value, index, value.type)
+        builder.store(value, address, align=vector.dtype.bitwidth // 8)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, vector), codegen
+
+
+@intrinsic
+def store_first(typingctx, array, index, count, vector):
+    """Store the first `count` lanes to array.flat[index:]."""
+    if not (_is_contiguous(array) and vector == Lanes(array.dtype)):
+        return None
+
+    def codegen(context, builder, sig, args):
+        array_value, index, count, value = args
+        address = _address(context, builder, array, array_value, index, value.type)
+        align = INT32(vector.dtype.bitwidth // 8)
+        name = f"llvm.masked.store.v{vector.count}f{vector.dtype.bitwidth}.p0"
+        _call(builder, name, ir.VoidType(), [value, address, align, _first(builder, count, vector)])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, types.intp, vector), codegen
+
+
+@intrinsic
+def load_wide(typingctx, array, index):
+    """Load eight elements from array.flat[index:] as a float64 vector."""
+    if not _is_contiguous(array):
+        return None
+    lanes = Lanes(types.float64)
+
+    def codegen(context, builder, sig, args):
+        narrow = ir.VectorType(vector_type(Lanes(array.dtype)).element, lanes.count)
+        value = builder.load(_address(context, builder, array, *args, narrow), align=array.dtype.bitwidth // 8)
+        return value if array.dtype == types.float64 else builder.fpext(value, vector_type(lanes))
+
+    return lanes(array, types.intp), codegen
+
+
+@intrinsic
+def store_narrow(typingctx, array, index, vector):
+    """Store a float64 vector as eight elements of array.flat[index:], rounded to its dtype."""
+    if not (_is_contiguous(array) and vector == Lanes(types.float64)):
+        return None
+
+    def codegen(context, builder, sig, args):
+        array_value, index, value = args
+        narrow = ir.VectorType(vector_type(Lanes(array.dtype)).element, vector.count)
+        if array.dtype == types.float32:
+            value = builder.fptrunc(value, narrow)
+        address = _address(context, builder, array, array_value, index, narrow)
+        builder.store(value, address, align=array.dtype.bitwidth // 8)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, vector), codegen
+
+
+@intrinsic
+def add_wide(typingctx, sums, index, vector):
+    """Add a vector to as many elements of the float64 array sums.flat[index:]."""
+    if not (_is_contiguous(sums) and sums.dtype == types.float64 and all_lanes(vector)):
+        return None
+
+    def codegen(context, builder, sig, args):
+        sums_value, index, value = args
+        wide = ir.VectorType(ir.DoubleType(), vector.count)
+        address = _address(context, builder, sums, sums_value, index, wide)
+        value = value if vector.dtype == types.float64 else builder.fpext(value, wide)
+        builder.store(builder.fadd(builder.load(address, align=8), value), address, align=8)
+        return context.get_dummy_value()
+
+    return types.void(sums, types.intp, vector), codegen
+
+
+@intrinsic
+def prefetch(typingctx, array, index):
+    """Ask for array.flat[index] to be in the second-level cache soon; any address may be asked for."""
+    if not _is_contiguous(array):
+        return None
+
+    def codegen(context, builder, sig, args):
+        address = _address(context, builder, array, *args, ir.IntType(8))
+        read, second_level, data = INT32(0), INT32(2), INT32(1)
+        _call(builder, "llvm.prefetch.p0", ir.VoidType(), [address, read, second_level, data])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), codegen

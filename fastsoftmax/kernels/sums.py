@@ -1,0 +1,101 @@
+"""Across lanes: the greatest, the sum, and running sums of vectors that lose next to nothing.
+
+A running sum is a pair of vectors. float32 vectors add up in float64 lanes, the low half of the lanes in the first, the
+high half in the second. float64 vectors keep their rounded sum in the first and what each addition rounded off in the
+second. Plain float32 lanes lost up to 7 ulp on rows that one entry dominates.
+"""
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from .jit import inline
+from .lanes import INT32, Lanes, all_lanes, vector_type
+
+_RUNNING_SUM = types.UniTuple(Lanes(types.float64), 2)
+
+
+def _halves(builder, vector):
+    count = vector.type.count // 2
+    picks = [ir.Constant(ir.VectorType(INT32, count), list(range(s, s + count))) for s in (0, count)]
+    return [builder.shuffle_vector(vector, ir.Constant(vector.type, ir.Undefined), pick) for pick in picks]
+
+
+def _fold(builder, vector, combine):
+    """Combine lane i with lane i + count/2 until one is left: always the same order."""
+    while vector.type.count > 1:
+        vector = combine(*_halves(builder, vector))
+    return builder.extract_element(vector, INT32(0))
+
+
+@intrinsic
+def first_lane(typingctx, vector):
+    """Take lane 0."""
+    if not all_lanes(vector):
+        return None
+    return vector.dtype(vector), lambda context, builder, sig, args: builder.extract_element(args[0], INT32(0))
+
+
+@intrinsic
+def sum_lanes(typingctx, vector):
+    """Add up the lanes."""
+    if not all_lanes(vector):
+        return None
+    return vector.dtype(vector), lambda context, builder, sig, args: _fold(builder, args[0], builder.fadd)
+
+
+@intrinsic
+def greatest_lane(typingctx, vector):
+    """Take the greatest lane; see `greater` for NaN."""
+    if not all_lanes(vector):
+        return None
+
+    def codegen(context, builder, sig, args):
+        return _fold(builder, args[0], lambda a, b: builder.select(builder.fcmp_ordered(">", a, b), a, b))
+
+    return vector.dtype(vector), codegen
+
+
+@intrinsic
+def empty_sum(typingctx):
+    """Begin a running sum."""
+
+    def codegen(context, builder, sig, args):
+        zero = ir.Constant(vector_type(_RUNNING_SUM.dtype), None)
+        return context.make_tuple(builder, _RUNNING_SUM, [zero, zero])
+
+    return _RUNNING_SUM(), codegen
+
+
+@intrinsic
+def add_to_sum(typingctx, total, vector):
+    """Add a vector to a running sum."""
+    if total != _RUNNING_SUM or not all_lanes(vector):
+        return None
+
+    def codegen(context, builder, sig, args):
+        first, second = cgutils.unpack_tuple(builder, args[0])
+        if vector.dtype == types.float32:
+            low, high = (builder.fpext(half, first.type) for half in _halves(builder, args[1]))
+            parts = [builder.fadd(first, low), builder.fadd(second, high)]
+        else:
+            parts = _build_two_sum(builder, first, args[1], second)
+        return context.make_tuple(builder, total, parts)
+
+    return total(total, vector), codegen
+
+
+def _build_two_sum(builder, total, addend, error):
+    """Knuth's exact addition: the rounded sum, and what it rounded off added to `error`."""
+    new = builder.fadd(total, addend)
+    back = builder.fsub(new, total)
+    lost = builder.fadd(builder.fsub(total, builder.fsub(new, back)), builder.fsub(addend, back))
+    return [new, builder.fadd(error, lost)]
+
+
+@inline
+def sum_of(total):
+    """Give the value of a running sum as one float64."""
+    first, second = total
+    return sum_lanes(first) + sum_lanes(second)

@@ -1,0 +1,314 @@
+"""The linear layer before the loss: its outputs, its gradients, and the two together."""
+
+from typing import Any
+
+import numpy as np
+
+from fastsoftmax import arrays, threads
+from fastsoftmax.arrays import Array
+from fastsoftmax.kernels import reductions as kernels
+from fastsoftmax.losses import Reduction, cross_entropy, cross_entropy_with_grad
+from fastsoftmax.reference import LinearGrads
+
+# Up to this many columns of ∂L/∂z our kernels are faster than a BLAS, which is made for wide matrices.
+_FEW_COLUMNS = 32
+
+
+def linear(inputs: object, weight: object, bias: object = None, *, out: Array | None = None) -> Array:
+    """Compute the outputs of a linear layer, z = X·W + b.
+
+    Parameters
+    ----------
+    inputs : array_like of float32 or float64, shape (N, D)
+        X. Integers are taken as float64.
+    weight : array_like, shape (D, C)
+        W, the dtype of `inputs`.
+    bias : array_like, shape (C,), optional
+        b, the dtype of `inputs`.
+    out : ndarray, shape (N, C), optional
+        Receives the result: the dtype of `inputs`.
+
+    Returns
+    -------
+    ndarray, shape (N, C)
+        z; `out` if given.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument does not fit; nothing is written then.
+
+    Examples
+    --------
+    >>> import fastsoftmax as fs
+    >>> fs.linear([[1.0, 2.0]], [[1.0, 0.0], [0.0, 1.0]], [10.0, 20.0])
+    array([[11., 22.]])
+    """
+    x, w, b = _layer(inputs, weight, bias)
+    return _outputs(x, w, b, out)
+
+
+def weight_grad(inputs: object, doutputs: object, *, out: Array | None = None) -> Array:
+    """Compute the gradient of the weight, ∂L/∂W = Xᵀ·∂L/∂z.
+
+    With few columns a kernel adds up fixed blocks of rows, in float64 between them, and gives the same bits on any
+    number of threads; with many the product is NumPy's BLAS.
+
+    Parameters
+    ----------
+    inputs : array_like of float32 or float64, shape (N, D)
+        X. Integers are taken as float64.
+    doutputs : array_like, shape (N, C)
+        ∂L/∂z, the dtype of `inputs`.
+    out : ndarray, shape (D, C), optional
+        Receives the result: the dtype of `inputs`.
+
+    Returns
+    -------
+    ndarray, shape (D, C)
+        ∂L/∂W; `out` if given.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument does not fit; nothing is written then.
+
+    Examples
+    --------
+    >>> import fastsoftmax as fs
+    >>> fs.weight_grad([[1.0], [2.0]], [[1.0, 0.0], [0.0, 1.0]])
+    array([[1., 2.]])
+    """
+    x, dz = _sides(inputs, doutputs)
+    result = arrays.buffer(out, (x.shape[1], dz.shape[1]), x.dtype, x, dz)
+    if dz.shape[1] <= _FEW_COLUMNS:
+        threads.run(kernels.weight_grad, x.size, arrays.contiguous(x), arrays.contiguous(dz), result)
+    else:
+        np.matmul(x.T, dz, out=result)
+    return arrays.settle(result, out)
+
+
+def bias_grad(doutputs: object, *, out: Array | None = None) -> Array:
+    """Compute the gradient of the bias, ∂L/∂b = Σ_i ∂L/∂z_i.
+
+    Fixed blocks of rows are added up in float64: the same bits on any number of threads.
+
+    Parameters
+    ----------
+    doutputs : array_like of float32 or float64, shape (N, C)
+        ∂L/∂z. Integers are taken as float64.
+    out : ndarray, shape (C,), optional
+        Receives the result: the dtype of `doutputs`.
+
+    Returns
+    -------
+    ndarray, shape (C,)
+        ∂L/∂b; `out` if given.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument does not fit; nothing is written then.
+
+    Examples
+    --------
+    >>> import fastsoftmax as fs
+    >>> fs.bias_grad([[1.0, 0.0], [2.0, 5.0]])
+    array([3., 5.])
+    """
+    dz = arrays.matrix("doutputs", doutputs)
+    result = arrays.buffer(out, dz.shape[1:], dz.dtype, dz)
+    threads.run(kernels.bias_grad, dz.size, arrays.contiguous(dz), result)
+    return arrays.settle(result, out)
+
+
+def input_grad(doutputs: object, weight: object, *, out: Array | None = None) -> Array:
+    """Compute the gradient of the inputs, ∂L/∂X = ∂L/∂z·Wᵀ.
+
+    Parameters
+    ----------
+    doutputs : array_like of float32 or float64, shape (N, C)
+        ∂L/∂z. Integers are taken as float64.
+    weight : array_like, shape (D, C)
+        W, the dtype of `doutputs`.
+    out : ndarray, shape (N, D), optional
+        Receives the result: the dtype of `doutputs`.
+
+    Returns
+    -------
+    ndarray, shape (N, D)
+        ∂L/∂X; `out` if given.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument does not fit; nothing is written then.
+
+    Examples
+    --------
+    >>> import fastsoftmax as fs
+    >>> fs.input_grad([[1.0, 1.0]], [[1.0, 2.0], [3.0, 4.0]])
+    array([[3., 7.]])
+    """
+    dz = arrays.matrix("doutputs", doutputs)
+    w = arrays.matrix("weight", weight, (None, dz.shape[1]))
+    arrays.same_dtype(doutputs=dz, weight=w)
+    result = arrays.buffer(out, (len(dz), len(w)), dz.dtype, dz, w)
+    if dz.shape[1] <= _FEW_COLUMNS:
+        threads.run(kernels.input_grad, result.size, arrays.contiguous(dz), arrays.contiguous(w), result)
+    else:
+        np.matmul(dz, w.T, out=result)
+    return arrays.settle(result, out)
+
+
+def linear_backward(inputs: object, weight: object, doutputs: object) -> LinearGrads:
+    """Compute all gradients of a linear layer: `input_grad`, `weight_grad` and `bias_grad`.
+
+    Parameters
+    ----------
+    inputs : array_like of float32 or float64, shape (N, D)
+        X. Integers are taken as float64.
+    weight : array_like, shape (D, C)
+        W, the dtype of `inputs`.
+    doutputs : array_like, shape (N, C)
+        ∂L/∂z, the dtype of `inputs`.
+
+    Returns
+    -------
+    LinearGrads
+        The named tuple (dinputs, dweight, dbias).
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument does not fit.
+
+    Examples
+    --------
+    >>> import fastsoftmax as fs
+    >>> grads = fs.linear_backward([[1.0, 2.0]], [[3.0], [4.0]], [[0.5]])
+    >>> grads.dinputs, grads.dbias
+    (array([[1.5, 2. ]]), array([0.5]))
+    """
+    x, dz = _sides(inputs, doutputs)
+    w = arrays.matrix("weight", weight, (x.shape[1], dz.shape[1]))
+    arrays.same_dtype(inputs=x, weight=w)
+    return LinearGrads(input_grad(dz, w), weight_grad(x, dz), bias_grad(dz))
+
+
+def linear_cross_entropy(
+    inputs: object,
+    weight: object,
+    bias: object,
+    labels: object,
+    *,
+    ignore_index: int = -100,
+    reduction: Reduction = "mean",
+) -> Any:
+    """Compute the cross entropy of a linear layer's outputs, L(X·W + b, y).
+
+    Parameters
+    ----------
+    inputs : array_like of float32 or float64, shape (N, D)
+        X. Integers are taken as float64.
+    weight : array_like, shape (D, C)
+        W, the dtype of `inputs`.
+    bias : array_like, shape (C,), or None
+        b, the dtype of `inputs`.
+    labels : array_like of integers, shape (N,)
+        y, a class index for each row.
+    ignore_index, reduction
+        As in `cross_entropy`.
+
+    Returns
+    -------
+    scalar or ndarray
+        As `cross_entropy` gives it.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument does not fit, or a label is no class: the message names its row.
+
+    Examples
+    --------
+    >>> import fastsoftmax as fs
+    >>> weight = np.log([[1.0, 3.0]])
+    >>> float(np.exp(-fs.linear_cross_entropy([[1.0]], weight, None, [1])).round(12))
+    0.75
+    """
+    x, w, b = _layer(inputs, weight, bias)
+    return cross_entropy(_outputs(x, w, b, None), labels, ignore_index=ignore_index, reduction=reduction)
+
+
+def linear_cross_entropy_with_grad(
+    inputs: object,
+    weight: object,
+    bias: object,
+    labels: object,
+    *,
+    ignore_index: int = -100,
+    reduction: Reduction = "mean",
+) -> tuple[Any, LinearGrads]:
+    """Compute the cross entropy of a linear layer's outputs and the gradients of X, W and b.
+
+    Parameters
+    ----------
+    inputs, weight, bias, labels, ignore_index, reduction
+        As in `linear_cross_entropy`. The gradients for "none" are those of the sum.
+
+    Returns
+    -------
+    loss : scalar or ndarray
+        As `cross_entropy` gives it.
+    grads : LinearGrads
+        The named tuple (dinputs, dweight, dbias); dbias is None without a bias.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument does not fit, or a label is no class.
+
+    Examples
+    --------
+    >>> import fastsoftmax as fs
+    >>> loss, grads = fs.linear_cross_entropy_with_grad([[1.0]], np.log([[1.0, 3.0]]), None, [1])
+    >>> grads.dweight.round(12), grads.dbias
+    (array([[ 0.25, -0.25]]), None)
+    """
+    x, w, b = _layer(inputs, weight, bias)
+    logits = _outputs(x, w, b, None)
+    loss, dlogits = cross_entropy_with_grad(logits, labels, ignore_index=ignore_index, reduction=reduction, out=logits)
+    grads = linear_backward(x, w, dlogits)
+    return loss, grads if b is not None else grads._replace(dbias=None)
+
+
+def _layer(inputs: object, weight: object, bias: object) -> tuple[Array, Array, Array | None]:
+    """Check the arguments of a linear layer."""
+    x = arrays.matrix("inputs", inputs)
+    w = arrays.matrix("weight", weight, (x.shape[1], None))
+    arrays.same_dtype(inputs=x, weight=w)
+    if bias is None:
+        return x, w, None
+    b = arrays.floats("bias", bias)
+    if b.shape != w.shape[1:]:
+        raise ValueError(f"bias: expected shape {w.shape[1:]}, got {b.shape}")
+    arrays.same_dtype(inputs=x, bias=b)
+    return x, w, b
+
+
+def _sides(inputs: object, doutputs: object) -> tuple[Array, Array]:
+    """Check the arguments of a weight's gradient."""
+    x = arrays.matrix("inputs", inputs)
+    dz = arrays.matrix("doutputs", doutputs, (len(x), None))
+    arrays.same_dtype(inputs=x, doutputs=dz)
+    return x, dz
+
+
+def _outputs(x: Array, w: Array, b: Array | None, out: Array | None) -> Array:
+    """Compute z = X·W + b of checked arguments."""
+    result = arrays.buffer(out, (len(x), w.shape[1]), x.dtype, *((x, w) if b is None else (x, w, b)))
+    np.matmul(x, w, out=result)
+    if b is not None:
+        result += b
+    return arrays.settle(result, out)

@@ -1,0 +1,151 @@
+"""Cross entropy of logits, with and without its gradient."""
+
+import math
+from typing import Any, Literal
+
+import numpy as np
+
+from fastsoftmax import arrays, threads
+from fastsoftmax.arrays import Array
+from fastsoftmax.kernels import cross_entropy as kernels
+
+Reduction = Literal["mean", "sum", "none"]
+
+
+def cross_entropy(
+    logits: object,
+    labels: object,
+    *,
+    ignore_index: int = -100,
+    reduction: Reduction = "mean",
+    axis: int = -1,
+) -> Any:
+    r"""Compute the cross entropy of logits and class labels.
+
+    .. math:: L_i = -\log a_{i,y_i} = \log \sum_j e^{z_{ij}} - z_{i,y_i}, \quad L = \frac{1}{N} \sum_i L_i
+
+    Neither the probabilities nor anything else of the logits' size is stored, and nothing cancels where the model is
+    sure of the label.
+
+    Parameters
+    ----------
+    logits : array_like of float32 or float64
+        z, of any shape with at least one class. Integers are taken as float64.
+    labels : array_like of integers
+        y, a class index for each row: the shape of `logits` without the axis of the classes.
+    ignore_index : int
+        Rows with this label have no loss and do not count in the mean.
+    reduction : {"mean", "sum", "none"}
+        The mean over the rows that count (NaN if there are none), the sum, or a loss for each row.
+    axis : int
+        The axis of the classes.
+
+    Returns
+    -------
+    scalar or ndarray
+        The dtype of `logits`; for "none" the shape of `labels`. Infinities and NaN as in PyTorch: a NaN spoils its own
+        row and the reduced loss.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument does not fit, or a label is no class: the message names its row.
+
+    Examples
+    --------
+    >>> import fastsoftmax as fs
+    >>> logits = np.log([[1.0, 3.0], [4.0, 1.0]])
+    >>> np.exp(-fs.cross_entropy(logits, [1, 0], reduction="none"))
+    array([0.75, 0.8 ])
+    """
+    array = arrays.floats("logits", logits)
+    axis = arrays.class_axis("logits", array, axis)
+    arrays.check_reduction(reduction)
+    flat_labels, ignored, counted = arrays.class_labels(labels, array, axis, ignore_index)
+    rows = arrays.rows_of(array, axis)
+    losses = np.empty(len(rows))
+    threads.run(kernels.cross_entropy, rows.size, rows, flat_labels, ignored, losses)
+    return _reduce(losses, counted, reduction, array, axis)
+
+
+def cross_entropy_with_grad(
+    logits: object,
+    labels: object,
+    *,
+    ignore_index: int = -100,
+    reduction: Reduction = "mean",
+    axis: int = -1,
+    dloss: object = None,
+    out: Array | None = None,
+) -> tuple[Any, Array]:
+    r"""Compute the cross entropy and its gradient in one visit of each row.
+
+    .. math:: \partial L / \partial z = (a - \mathrm{onehot}(y)) / N
+
+    For "sum" and "none" nothing is divided by N. The label's own entry is :math:`-\sum_{j \ne y} a_j`, which does not
+    cancel where the model is sure.
+
+    Parameters
+    ----------
+    logits, labels, ignore_index, reduction, axis
+        As in `cross_entropy`. Ignored rows have no gradient.
+    dloss : float or array_like, optional
+        The upstream gradient: a scalar for "mean" and "sum", one a row for "none". Ones if left out.
+    out : ndarray, optional
+        Receives the gradient: shape and dtype of `logits`. ``out=logits`` works in place and needs no memory.
+
+    Returns
+    -------
+    loss : scalar or ndarray
+        As `cross_entropy` gives it.
+    dlogits : ndarray
+        ∂L/∂z, shape and dtype of `logits`; `out` if given.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument does not fit, or a label is no class: nothing is written then.
+
+    Examples
+    --------
+    >>> import fastsoftmax as fs
+    >>> loss, dlogits = fs.cross_entropy_with_grad(np.log([[1.0, 3.0], [4.0, 1.0]]), [1, 0])
+    >>> dlogits.round(12)
+    array([[ 0.125, -0.125],
+           [-0.1  ,  0.1  ]])
+    """
+    array = arrays.floats("logits", logits)
+    axis = arrays.class_axis("logits", array, axis)
+    arrays.check_reduction(reduction)
+    if out is not None:
+        arrays.check_out(out, array.shape, array.dtype)
+    factor, row_factors = arrays.upstream(dloss, reduction, array, axis)
+    flat_labels, ignored, counted = arrays.class_labels(labels, array, axis, ignore_index)
+    if reduction == "mean":
+        factor = factor / counted if counted else 0.0
+    rows = arrays.rows_of(array, axis)
+    dlogits = arrays.rows_for(out, array, axis, (rows,))
+    losses = np.empty(len(rows))
+    threads.run(
+        kernels.cross_entropy_with_grad,
+        rows.size,
+        rows,
+        flat_labels,
+        ignored,
+        factor,
+        row_factors,
+        losses,
+        dlogits,
+    )
+    loss = _reduce(losses, counted, reduction, array, axis)
+    return loss, arrays.deliver(dlogits, out, array, axis)
+
+
+def _reduce(losses: Array, counted: int, reduction: Reduction, logits: Array, axis: int) -> Any:
+    """Reduce the rows' float64 losses and round once, to the dtype of the logits."""
+    if reduction == "none":
+        return losses.astype(logits.dtype, copy=False).reshape(logits.shape[:axis] + logits.shape[axis + 1 :])[()]
+    total = kernels.total_loss(losses)
+    if reduction == "mean":
+        total = total / counted if counted else math.nan
+    return logits.dtype.type(total)
