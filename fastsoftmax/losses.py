@@ -8,6 +8,7 @@ import numpy as np
 from fastsoftmax import arrays, threads
 from fastsoftmax.arrays import Array
 from fastsoftmax.kernels import cross_entropy as kernels
+from fastsoftmax.kernels.few import by_classes
 
 Reduction = Literal["mean", "sum", "none"]
 
@@ -64,7 +65,8 @@ def cross_entropy(
     flat_labels, ignored, counted = arrays.class_labels(labels, array, axis, ignore_index)
     rows = arrays.rows_of(array, axis)
     losses = np.empty(len(rows))
-    threads.run(kernels.cross_entropy, rows.size, rows, flat_labels, ignored, losses)
+    kernel = by_classes(rows.shape[1], few=kernels.cross_entropy_few, many=kernels.cross_entropy)
+    threads.run(kernel, rows.size, rows, flat_labels, ignored, losses)
     return _reduce(losses, counted, reduction, array, axis)
 
 
@@ -126,17 +128,8 @@ def cross_entropy_with_grad(
     rows = arrays.rows_of(array, axis)
     dlogits = arrays.rows_for(out, array, axis, (rows,))
     losses = np.empty(len(rows))
-    threads.run(
-        kernels.cross_entropy_with_grad,
-        rows.size,
-        rows,
-        flat_labels,
-        ignored,
-        factor,
-        row_factors,
-        losses,
-        dlogits,
-    )
+    kernel = by_classes(rows.shape[1], few=kernels.cross_entropy_with_grad_few, many=kernels.cross_entropy_with_grad)
+    threads.run(kernel, rows.size, rows, flat_labels, ignored, factor, row_factors, losses, dlogits)
     loss = _reduce(losses, counted, reduction, array, axis)
     return loss, arrays.deliver(dlogits, out, array, axis)
 

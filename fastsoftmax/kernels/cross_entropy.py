@@ -3,8 +3,18 @@
 import numpy as np
 from numba import prange
 
-from .jit import serial, twins
-from .memory import load, load_first
+from .few import (
+    CHUNK,
+    IGNORED,
+    cross_entropy_lanes,
+    cross_entropy_with_grad_lanes,
+    empty_lanes,
+    from_lanes,
+    store_losses,
+    to_lanes,
+)
+from .jit import inline, serial, twins
+from .memory import lanes_of, load, load_first
 from .rows import cross_entropy_row, cross_entropy_with_grad_row
 from .sums import add_to_sum, empty_sum, sum_of
 
@@ -15,31 +25,81 @@ def cross_entropy(logits, labels, ignore_index, losses):
     n_rows, n_classes = logits.shape
     flat = logits.reshape(-1)
     for row in prange(n_rows):
-        label = labels[row]
-        if label == ignore_index:
+        start = np.intp(row) * n_classes
+        if labels[row] == ignore_index:
             losses[row] = 0.0
         else:
-            start = np.intp(row) * n_classes
-            losses[row] = cross_entropy_row(flat, start, start + n_classes, start + label, None)[0]
+            losses[row] = cross_entropy_row(flat, start, start + n_classes, start + labels[row], None)[0]
+
+
+@inline
+def _weight_of(row, weight, dloss):
+    return weight * dloss[row] if dloss.size else weight
 
 
 @twins
 def cross_entropy_with_grad(logits, labels, ignore_index, weight, dloss, losses, dlogits):
     """Write each row's loss, and weight · dloss · (a − onehot(y)); both are 0 for ignored rows."""
     n_rows, n_classes = logits.shape
-    flat = logits.reshape(-1)
-    flat_out = dlogits.reshape(-1)
+    flat, flat_out = logits.reshape(-1), dlogits.reshape(-1)
     for row in prange(n_rows):
-        label = labels[row]
         start = np.intp(row) * n_classes
-        if label == ignore_index:
+        stop = start + n_classes
+        if labels[row] == ignore_index:
             losses[row] = 0.0
-            flat_out[start : start + n_classes] = 0
+            flat_out[start:stop] = 0
         else:
-            row_weight = weight * dloss[row] if dloss.size else weight
             losses[row] = cross_entropy_with_grad_row(
-                flat, start, start + n_classes, start + label, row_weight, flat_out
+                flat, start, stop, start + labels[row], _weight_of(row, weight, dloss), flat_out
             )
+
+
+@inline
+def _labels_of(labels, ignore_index, row, n_rows, out):
+    """Write the labels of a bundle as floats, one a lane."""
+    for lane in range(n_rows):
+        label = labels[row + lane]
+        out[lane] = IGNORED if label == ignore_index else label
+
+
+@twins
+def cross_entropy_few(logits, labels, ignore_index, losses):
+    """Do `cross_entropy` for few classes, a bundle of rows at a time."""
+    n_rows, n_classes = logits.shape
+    flat = logits.reshape(-1)
+    width = lanes_of(flat)
+    for chunk in prange(-(-n_rows // CHUNK)):
+        lanes = empty_lanes(flat, n_classes)
+        bundle_labels = np.zeros(width, logits.dtype)
+        first = np.intp(chunk) * CHUNK
+        for row in range(first, min(first + CHUNK, n_rows), width):
+            count = min(width, n_rows - row)
+            _labels_of(labels, ignore_index, row, count, bundle_labels)
+            to_lanes(flat, row, count, n_classes, lanes)
+            bundle_losses, _, _ = cross_entropy_lanes(lanes, n_classes, load(bundle_labels, 0))
+            store_losses(losses, row, count, lanes, bundle_losses)
+
+
+@twins
+def cross_entropy_with_grad_few(logits, labels, ignore_index, weight, dloss, losses, dlogits):
+    """Do `cross_entropy_with_grad` for few classes, a bundle of rows at a time."""
+    n_rows, n_classes = logits.shape
+    flat, flat_out = logits.reshape(-1), dlogits.reshape(-1)
+    width = lanes_of(flat)
+    for chunk in prange(-(-n_rows // CHUNK)):
+        lanes = empty_lanes(flat, n_classes)
+        bundle_labels = np.zeros(width, logits.dtype)
+        weights = np.zeros(16)
+        first = np.intp(chunk) * CHUNK
+        for row in range(first, min(first + CHUNK, n_rows), width):
+            count = min(width, n_rows - row)
+            _labels_of(labels, ignore_index, row, count, bundle_labels)
+            for lane in range(count):
+                weights[lane] = _weight_of(row + lane, weight, dloss)
+            to_lanes(flat, row, count, n_classes, lanes)
+            bundle_losses = cross_entropy_with_grad_lanes(lanes, n_classes, load(bundle_labels, 0), weights)
+            store_losses(losses, row, count, lanes, bundle_losses)
+            from_lanes(lanes, count, n_classes, flat_out, row)
 
 
 @serial

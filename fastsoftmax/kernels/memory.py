@@ -107,39 +107,6 @@ def store_first(typingctx, array, index, count, vector):
 
 
 @intrinsic
-def load_wide(typingctx, array, index):
-    """Load eight elements from array.flat[index:] as a float64 vector."""
-    if not _is_contiguous(array):
-        return None
-    lanes = Lanes(types.float64)
-
-    def codegen(context, builder, sig, args):
-        narrow = ir.VectorType(vector_type(Lanes(array.dtype)).element, lanes.count)
-        value = builder.load(_address(context, builder, array, *args, narrow), align=array.dtype.bitwidth // 8)
-        return value if array.dtype == types.float64 else builder.fpext(value, vector_type(lanes))
-
-    return lanes(array, types.intp), codegen
-
-
-@intrinsic
-def store_narrow(typingctx, array, index, vector):
-    """Store a float64 vector as eight elements of array.flat[index:], rounded to its dtype."""
-    if not (_is_contiguous(array) and vector == Lanes(types.float64)):
-        return None
-
-    def codegen(context, builder, sig, args):
-        array_value, index, value = args
-        narrow = ir.VectorType(vector_type(Lanes(array.dtype)).element, vector.count)
-        if array.dtype == types.float32:
-            value = builder.fptrunc(value, narrow)
-        address = _address(context, builder, array, array_value, index, narrow)
-        builder.store(value, address, align=array.dtype.bitwidth // 8)
-        return context.get_dummy_value()
-
-    return types.void(array, types.intp, vector), codegen
-
-
-@intrinsic
 def add_wide(typingctx, sums, index, vector):
     """Add a vector to as many elements of the float64 array sums.flat[index:]."""
     if not (_is_contiguous(sums) and sums.dtype == types.float64 and all_lanes(vector)):
@@ -157,15 +124,59 @@ def add_wide(typingctx, sums, index, vector):
 
 
 @intrinsic
-def prefetch(typingctx, array, index):
-    """Ask for array.flat[index] to be in the second-level cache soon; any address may be asked for."""
-    if not _is_contiguous(array):
+def transpose(typingctx, source, at, step, n_rows, n_columns, target, target_at, target_step, n_kept, kept_columns):
+    """Transpose a tile as large as a vector has lanes: target[c, r] = source[r, c].
+
+    Row r of the source starts at source.flat[at + r · step]; `n_rows` of `n_columns` are read, the rest is 0. Row c of
+    the target starts likewise; `n_kept` rows of `kept_columns` are written.
+    """
+    if not (_is_contiguous(source) and _is_contiguous(target) and source.dtype == target.dtype):
         return None
+    lanes = Lanes(source.dtype)
 
     def codegen(context, builder, sig, args):
-        address = _address(context, builder, array, *args, ir.IntType(8))
-        read, second_level, data = INT32(0), INT32(2), INT32(1)
-        _call(builder, "llvm.prefetch.p0", ir.VoidType(), [address, read, second_level, data])
+        source_value, at, step, n_rows, n_columns, target_value, target_at, target_step, n_kept, kept_columns = args
+        vector = vector_type(lanes)
+        numbers = range(lanes.count)
+
+        def place(array_type, array, at, step, row):
+            index = builder.add(at, builder.mul(step, step.type(row)))
+            return _address(context, builder, array_type, array, index, vector)
+
+        def mask(count, row, n_rows):
+            count = builder.select(builder.icmp_signed("<", n_rows.type(row), n_rows), count, count.type(0))
+            return _first(builder, count, lanes)
+
+        align, zeros = INT32(lanes.dtype.bitwidth // 8), ir.Constant(vector, None)
+        suffix = f"v{lanes.count}f{lanes.dtype.bitwidth}.p0"
+        vectors = []
+        for row in numbers:
+            address = place(source, source_value, at, step, row)
+            arguments = [address, align, mask(n_columns, row, n_rows), zeros]
+            vectors.append(_call(builder, f"llvm.masked.load.{suffix}", vector, arguments))
+        vectors = _build_transpose(builder, vectors)
+        for row in numbers:
+            address = place(target, target_value, target_at, target_step, row)
+            arguments = [vectors[row], address, align, mask(kept_columns, row, n_kept)]
+            _call(builder, f"llvm.masked.store.{suffix}", ir.VoidType(), arguments)
         return context.get_dummy_value()
 
-    return types.void(array, types.intp), codegen
+    return types.void(source, *[types.intp] * 4, target, *[types.intp] * 4), codegen
+
+
+def _build_transpose(builder, vectors):
+    """Swap the off-diagonal halves of the tile, then of its quarters, and so on."""
+    count = len(vectors)
+    vectors = list(vectors)
+    distance = count // 2
+    while distance:
+        low = [lane if not lane & distance else count + lane - distance for lane in range(count)]
+        high = [lane + distance if not lane & distance else count + lane for lane in range(count)]
+        low, high = (ir.Constant(ir.VectorType(INT32, count), pick) for pick in (low, high))
+        for i in range(count):
+            if not i & distance:
+                a, b = vectors[i], vectors[i + distance]
+                vectors[i] = builder.shuffle_vector(a, b, low)
+                vectors[i + distance] = builder.shuffle_vector(a, b, high)
+        distance //= 2
+    return vectors

@@ -176,14 +176,14 @@ def loss_of(top, z_label, e_top, e_label, others):
 
 
 @inline
-def cross_entropy_row(logits, start, stop, label, dlogits):
-    """Compute (loss, Σ_{j≠y} e_j, Σ_j e_j); store e_j in `dlogits` (0 at the label), or nowhere if it is None."""
+def cross_entropy_row(logits, start, stop, label, out):
+    """Compute (loss, Σ_{j≠y} e_j, Σ_j e_j), and store e_j as `exp_sum` does."""
     m = row_max(logits, start, stop)
     top = splat(logits, m)
     scale = scale_of(top)
     z_label = logits[label]
     e_label = first_lane(exp_scaled(splat(logits, z_label), scale))
-    others = exp_sum(logits, start, stop, label, scale, dlogits)
+    others = exp_sum(logits, start, stop, label, scale, out)
     e_top = first_lane(exp_scaled(top, scale))
     loss = first_lane(loss_of(wide(m), wide(z_label), wide(e_top), wide(e_label), wide(others)))
     return loss, others, others + e_label

@@ -3,7 +3,17 @@
 import numpy as np
 from numba import prange
 
+from .few import (
+    CHUNK,
+    empty_lanes,
+    from_lanes,
+    log_softmax_lanes,
+    log_sum_lanes,
+    softmax_lanes,
+    to_lanes,
+)
 from .jit import twins
+from .memory import lanes_of, store_first
 from .rows import (
     log_softmax_backward_row,
     log_softmax_row,
@@ -11,6 +21,7 @@ from .rows import (
     softmax_backward_row,
     softmax_row,
 )
+from .sums import halves, join
 
 
 @twins
@@ -42,6 +53,55 @@ def logsumexp(logits, lse):
         start = np.intp(row) * n_classes
         m, log_sum = log_sum_row(flat, start, start + n_classes)
         lse[row] = m + log_sum
+
+
+@twins
+def softmax_few(logits, probs):
+    """Do `softmax` for few classes, a bundle of rows at a time."""
+    n_rows, n_classes = logits.shape
+    flat, flat_out = logits.reshape(-1), probs.reshape(-1)
+    width = lanes_of(flat)
+    for chunk in prange(-(-n_rows // CHUNK)):
+        lanes = empty_lanes(flat, n_classes)
+        first = np.intp(chunk) * CHUNK
+        for row in range(first, min(first + CHUNK, n_rows), width):
+            count = min(width, n_rows - row)
+            to_lanes(flat, row, count, n_classes, lanes)
+            softmax_lanes(lanes, n_classes)
+            from_lanes(lanes, count, n_classes, flat_out, row)
+
+
+@twins
+def log_softmax_few(logits, log_probs):
+    """Do `log_softmax` for few classes, a bundle of rows at a time."""
+    n_rows, n_classes = logits.shape
+    flat, flat_out = logits.reshape(-1), log_probs.reshape(-1)
+    width = lanes_of(flat)
+    for chunk in prange(-(-n_rows // CHUNK)):
+        lanes, scratch = empty_lanes(flat, n_classes), empty_lanes(flat, n_classes)
+        first = np.intp(chunk) * CHUNK
+        for row in range(first, min(first + CHUNK, n_rows), width):
+            count = min(width, n_rows - row)
+            to_lanes(flat, row, count, n_classes, lanes)
+            log_softmax_lanes(lanes, n_classes, scratch)
+            from_lanes(lanes, count, n_classes, flat_out, row)
+
+
+@twins
+def logsumexp_few(logits, lse):
+    """Do `logsumexp` for few classes, a bundle of rows at a time."""
+    n_rows, n_classes = logits.shape
+    flat = logits.reshape(-1)
+    width = lanes_of(flat)
+    for chunk in prange(-(-n_rows // CHUNK)):
+        lanes, scratch = empty_lanes(flat, n_classes), empty_lanes(flat, n_classes)
+        first = np.intp(chunk) * CHUNK
+        for row in range(first, min(first + CHUNK, n_rows), width):
+            count = min(width, n_rows - row)
+            to_lanes(flat, row, count, n_classes, lanes)
+            m, low, high = log_sum_lanes(lanes, n_classes, scratch)
+            tops = halves(m)
+            store_first(lse, row, count, join(m, tops[0] + low, tops[1] + high))
 
 
 @twins

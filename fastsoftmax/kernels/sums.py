@@ -13,10 +13,10 @@ from numba.extending import intrinsic
 from .jit import inline
 from .lanes import INT32, Lanes, all_lanes, vector_type
 
-_RUNNING_SUM = types.UniTuple(Lanes(types.float64), 2)
+_PAIR = types.UniTuple(Lanes(types.float64), 2)
 
 
-def _halves(builder, vector):
+def _split(builder, vector):
     count = vector.type.count // 2
     picks = [ir.Constant(ir.VectorType(INT32, count), list(range(s, s + count))) for s in (0, count)]
     return [builder.shuffle_vector(vector, ir.Constant(vector.type, ir.Undefined), pick) for pick in picks]
@@ -25,7 +25,7 @@ def _halves(builder, vector):
 def _fold(builder, vector, combine):
     """Combine lane i with lane i + count/2 until one is left: always the same order."""
     while vector.type.count > 1:
-        vector = combine(*_halves(builder, vector))
+        vector = combine(*_split(builder, vector))
     return builder.extract_element(vector, INT32(0))
 
 
@@ -62,28 +62,78 @@ def empty_sum(typingctx):
     """Begin a running sum."""
 
     def codegen(context, builder, sig, args):
-        zero = ir.Constant(vector_type(_RUNNING_SUM.dtype), None)
-        return context.make_tuple(builder, _RUNNING_SUM, [zero, zero])
+        zero = ir.Constant(vector_type(_PAIR.dtype), None)
+        return context.make_tuple(builder, _PAIR, [zero, zero])
 
-    return _RUNNING_SUM(), codegen
+    return _PAIR(), codegen
 
 
 @intrinsic
 def add_to_sum(typingctx, total, vector):
     """Add a vector to a running sum."""
-    if total != _RUNNING_SUM or not all_lanes(vector):
+    if total != _PAIR or not all_lanes(vector):
         return None
 
     def codegen(context, builder, sig, args):
         first, second = cgutils.unpack_tuple(builder, args[0])
         if vector.dtype == types.float32:
-            low, high = (builder.fpext(half, first.type) for half in _halves(builder, args[1]))
+            low, high = (builder.fpext(half, first.type) for half in _split(builder, args[1]))
             parts = [builder.fadd(first, low), builder.fadd(second, high)]
         else:
             parts = _build_two_sum(builder, first, args[1], second)
         return context.make_tuple(builder, total, parts)
 
     return total(total, vector), codegen
+
+
+@intrinsic
+def halves_of_sum(typingctx, total, like):
+    """Give a running sum lane by lane: the float64 values of the low and the high half of the lanes of `like`.
+
+    Eight lanes have no halves: both values are all of them, here and in `halves`.
+    """
+    if total != _PAIR or not all_lanes(like):
+        return None
+
+    def codegen(context, builder, sig, args):
+        if like.dtype == types.float32:
+            return args[0]
+        value = builder.fadd(*cgutils.unpack_tuple(builder, args[0]))
+        return context.make_tuple(builder, total, [value, value])
+
+    return total(total, like), codegen
+
+
+@intrinsic
+def halves(typingctx, vector):
+    """Widen the low and the high half of a vector's lanes to float64."""
+    if not all_lanes(vector):
+        return None
+
+    def codegen(context, builder, sig, args):
+        if vector.dtype == types.float64:
+            parts = [args[0], args[0]]
+        else:
+            parts = [builder.fpext(half, vector_type(_PAIR.dtype)) for half in _split(builder, args[0])]
+        return context.make_tuple(builder, _PAIR, parts)
+
+    return _PAIR(vector), codegen
+
+
+@intrinsic
+def join(typingctx, like, low, high):
+    """Round float64 halves to a vector of the type of `like`."""
+    if not all_lanes(like) or not all_lanes(low, high) or low.dtype != types.float64:
+        return None
+
+    def codegen(context, builder, sig, args):
+        if like.dtype == types.float64:
+            return args[1]
+        narrow = ir.VectorType(ir.FloatType(), low.count)
+        every = ir.Constant(ir.VectorType(INT32, like.count), list(range(like.count)))
+        return builder.shuffle_vector(*(builder.fptrunc(half, narrow) for half in args[1:]), every)
+
+    return like(like, low, high), codegen
 
 
 def _build_two_sum(builder, total, addend, error):
