@@ -9,15 +9,8 @@ from fastsoftmax.activations import (
     softmax_backward,
     softmax_jacobian,
 )
-from fastsoftmax.linear import (
-    bias_grad,
-    input_grad,
-    linear,
-    linear_backward,
-    linear_cross_entropy,
-    linear_cross_entropy_with_grad,
-    weight_grad,
-)
+from fastsoftmax.head import linear_cross_entropy, linear_cross_entropy_with_grad
+from fastsoftmax.linear import bias_grad, input_grad, linear, linear_backward, weight_grad
 from fastsoftmax.losses import cross_entropy, cross_entropy_with_grad
 from fastsoftmax.reference import LinearGrads
 

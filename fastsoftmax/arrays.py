@@ -60,10 +60,7 @@ def matrix(name: str, value: object, shape: tuple[int | None, int | None] = (Non
 
 def class_axis(name: str, array: Array, axis: object) -> int:
     """Take the axis of the classes as a number from 0; there must be a class."""
-    try:
-        index = operator.index(axis)  # type: ignore[arg-type]
-    except TypeError:
-        raise TypeError(f"axis: expected an integer, got {type(axis).__name__}") from None
+    index = integer("axis", axis)
     if not -array.ndim <= index < array.ndim:
         raise ValueError(f"axis: expected one of the {array.ndim} axes of {name}, got {index}")
     if array.shape[index] == 0:
@@ -147,7 +144,7 @@ def deliver(rows: Array, out: Array | None, like: Array, axis: int) -> Array:
     if out is not None and np.may_share_memory(rows, out):
         return out
     if like.ndim != 2:
-        rows = rows.reshape(like.shape[:axis] + like.shape[axis + 1 :] + like.shape[axis : axis + 1])
+        rows = rows.reshape(*row_shape(like, axis), like.shape[axis])
     if axis != like.ndim - 1:
         rows = np.moveaxis(rows, -1, axis)
     if out is None:
@@ -156,50 +153,64 @@ def deliver(rows: Array, out: Array | None, like: Array, axis: int) -> Array:
     return out
 
 
-def class_labels(labels: object, logits: Array, axis: int, ignore_index: object) -> tuple[Array, int, int]:
-    """Take class indices, one a row: (labels, index to ignore, number of labels that count)."""
+def class_labels(
+    labels: object, shape: tuple[int, ...], n_classes: int, ignore_index: object
+) -> tuple[Array, int, int]:
+    """Take class indices, one a row: (flat labels, index to ignore, number of labels that count)."""
     array = labels if isinstance(labels, np.ndarray) else np.asarray(labels)
     if array.dtype.kind not in "iu":
         raise TypeError(f"labels: expected integers, one a row, got {array.dtype}")
-    expected = logits.shape[:axis] + logits.shape[axis + 1 :]
-    if array.shape != expected:
-        raise ValueError(f"labels: expected shape {expected}, got {array.shape}")
-    try:
-        ignored = operator.index(ignore_index)  # type: ignore[arg-type]
-    except TypeError:
-        raise TypeError(f"ignore_index: expected an integer, got {type(ignore_index).__name__}") from None
+    if array.shape != shape:
+        raise ValueError(f"labels: expected shape {shape}, got {array.shape}")
+    ignored = integer("ignore_index", ignore_index)
     if not -_INT64_MAX <= ignored <= _INT64_MAX:
         raise ValueError(f"ignore_index: expected a 64-bit integer, got {ignored}")
-    flat = array
-    if array.dtype != np.int64 or not array.dtype.isnative:
-        flat = (np.minimum(array, _INT64_MAX) if array.dtype == np.uint64 else array).astype(np.int64)
-    flat = contiguous(flat).reshape(-1)
-    n_classes = logits.shape[axis]
+    flat = contiguous(_int64(array)).reshape(-1)
     counted = count_labels(flat, n_classes, ignored)
     if counted < 0:
-        row = -1 - counted
-        place = row if array.ndim == 1 else np.unravel_index(row, array.shape) if array.ndim else ()
-        place = tuple(map(int, place)) if isinstance(place, tuple) else place
+        wrong = -1 - counted
+        place = ", ".join(str(i) for i in np.unravel_index(wrong, shape)) if shape else "0"
         raise ValueError(
             f"labels: expected classes 0 to {n_classes - 1} or ignore_index {ignored}, "
-            f"got {array.reshape(-1)[row]} in row {place}"
+            f"got {array.reshape(-1)[wrong]} in row {place}"
         )
     return flat, ignored, counted
 
 
+def _int64(labels: Array) -> Array:
+    if labels.dtype == np.int64 and labels.dtype.isnative:
+        return labels
+    if labels.dtype.itemsize == 8:  # unsigned: what does not fit is no class, and must not become one
+        labels = np.minimum(labels, _INT64_MAX)
+    return labels.astype(np.int64)
+
+
+def integer(name: str, value: object) -> int:
+    """Take an integer."""
+    try:
+        return operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise TypeError(f"{name}: expected an integer, got {type(value).__name__}") from None
+
+
+def row_shape(array: Array, axis: int) -> tuple[int, ...]:
+    """Give the shape without the axis of the classes."""
+    return array.shape[:axis] + array.shape[axis + 1 :]
+
+
 def check_reduction(reduction: object) -> None:
     """Require one of the reductions."""
-    if reduction not in _REDUCTIONS:
+    if not (isinstance(reduction, str) and reduction in _REDUCTIONS):
         raise ValueError(f"reduction: expected one of {', '.join(_REDUCTIONS)}, got {reduction!r}")
 
 
 def upstream(dloss: object, reduction: str, logits: Array, axis: int) -> tuple[float, Array]:
     """Take the gradient of what follows the loss: (factor of all rows, factors one a row or none)."""
-    none = _NO_ROWS[logits.dtype]
+    none = NO_ROWS[logits.dtype]
     if dloss is None:
         return 1.0, none
     array = floats("dloss", dloss)
-    expected = logits.shape[:axis] + logits.shape[axis + 1 :] if reduction == "none" else ()
+    expected = row_shape(logits, axis) if reduction == "none" else ()
     if array.shape != expected:
         raise ValueError(f'dloss: expected shape {expected} for reduction="{reduction}", got {array.shape}')
     if reduction == "none":
@@ -207,4 +218,4 @@ def upstream(dloss: object, reduction: str, logits: Array, axis: int) -> tuple[f
     return float(array), none
 
 
-_NO_ROWS = {dtype: np.empty(0, dtype) for dtype in _FLOATS}
+NO_ROWS = {dtype: np.empty(0, dtype) for dtype in _FLOATS}

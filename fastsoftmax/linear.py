@@ -1,13 +1,10 @@
-"""The linear layer before the loss: its outputs, its gradients, and the two together."""
-
-from typing import Any
+"""The linear layer before the loss: its outputs and its gradients."""
 
 import numpy as np
 
 from fastsoftmax import arrays, threads
 from fastsoftmax.arrays import Array
 from fastsoftmax.kernels import reductions as kernels
-from fastsoftmax.losses import Reduction, cross_entropy, cross_entropy_with_grad
 from fastsoftmax.reference import LinearGrads
 
 # Up to this many columns of ∂L/∂z our kernels are faster than a BLAS, which is made for wide matrices.
@@ -44,7 +41,7 @@ def linear(inputs: object, weight: object, bias: object = None, *, out: Array | 
     >>> fs.linear([[1.0, 2.0]], [[1.0, 0.0], [0.0, 1.0]], [10.0, 20.0])
     array([[11., 22.]])
     """
-    x, w, b = _layer(inputs, weight, bias)
+    x, w, b = layer(inputs, weight, bias)
     return _outputs(x, w, b, out)
 
 
@@ -196,94 +193,7 @@ def linear_backward(inputs: object, weight: object, doutputs: object) -> LinearG
     return LinearGrads(input_grad(dz, w), weight_grad(x, dz), bias_grad(dz))
 
 
-def linear_cross_entropy(
-    inputs: object,
-    weight: object,
-    bias: object,
-    labels: object,
-    *,
-    ignore_index: int = -100,
-    reduction: Reduction = "mean",
-) -> Any:
-    """Compute the cross entropy of a linear layer's outputs, L(X·W + b, y).
-
-    Parameters
-    ----------
-    inputs : array_like of float32 or float64, shape (N, D)
-        X. Integers are taken as float64.
-    weight : array_like, shape (D, C)
-        W, the dtype of `inputs`.
-    bias : array_like, shape (C,), or None
-        b, the dtype of `inputs`.
-    labels : array_like of integers, shape (N,)
-        y, a class index for each row.
-    ignore_index, reduction
-        As in `cross_entropy`.
-
-    Returns
-    -------
-    scalar or ndarray
-        As `cross_entropy` gives it.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If an argument does not fit, or a label is no class: the message names its row.
-
-    Examples
-    --------
-    >>> import fastsoftmax as fs
-    >>> weight = np.log([[1.0, 3.0]])
-    >>> float(np.exp(-fs.linear_cross_entropy([[1.0]], weight, None, [1])).round(12))
-    0.75
-    """
-    x, w, b = _layer(inputs, weight, bias)
-    return cross_entropy(_outputs(x, w, b, None), labels, ignore_index=ignore_index, reduction=reduction)
-
-
-def linear_cross_entropy_with_grad(
-    inputs: object,
-    weight: object,
-    bias: object,
-    labels: object,
-    *,
-    ignore_index: int = -100,
-    reduction: Reduction = "mean",
-) -> tuple[Any, LinearGrads]:
-    """Compute the cross entropy of a linear layer's outputs and the gradients of X, W and b.
-
-    Parameters
-    ----------
-    inputs, weight, bias, labels, ignore_index, reduction
-        As in `linear_cross_entropy`. The gradients for "none" are those of the sum.
-
-    Returns
-    -------
-    loss : scalar or ndarray
-        As `cross_entropy` gives it.
-    grads : LinearGrads
-        The named tuple (dinputs, dweight, dbias); dbias is None without a bias.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If an argument does not fit, or a label is no class.
-
-    Examples
-    --------
-    >>> import fastsoftmax as fs
-    >>> loss, grads = fs.linear_cross_entropy_with_grad([[1.0]], np.log([[1.0, 3.0]]), None, [1])
-    >>> grads.dweight.round(12), grads.dbias
-    (array([[ 0.25, -0.25]]), None)
-    """
-    x, w, b = _layer(inputs, weight, bias)
-    logits = _outputs(x, w, b, None)
-    loss, dlogits = cross_entropy_with_grad(logits, labels, ignore_index=ignore_index, reduction=reduction, out=logits)
-    grads = linear_backward(x, w, dlogits)
-    return loss, grads if b is not None else grads._replace(dbias=None)
-
-
-def _layer(inputs: object, weight: object, bias: object) -> tuple[Array, Array, Array | None]:
+def layer(inputs: object, weight: object, bias: object) -> tuple[Array, Array, Array | None]:
     """Check the arguments of a linear layer."""
     x = arrays.matrix("inputs", inputs)
     w = arrays.matrix("weight", weight, (x.shape[1], None))

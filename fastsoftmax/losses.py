@@ -62,12 +62,14 @@ def cross_entropy(
     array = arrays.floats("logits", logits)
     axis = arrays.class_axis("logits", array, axis)
     arrays.check_reduction(reduction)
-    flat_labels, ignored, counted = arrays.class_labels(labels, array, axis, ignore_index)
+    flat_labels, ignored, counted = arrays.class_labels(
+        labels, arrays.row_shape(array, axis), array.shape[axis], ignore_index
+    )
     rows = arrays.rows_of(array, axis)
     losses = np.empty(len(rows))
     kernel = by_classes(rows.shape[1], few=kernels.cross_entropy_few, many=kernels.cross_entropy)
     threads.run(kernel, rows.size, rows, flat_labels, ignored, losses)
-    return _reduce(losses, counted, reduction, array, axis)
+    return reduce(losses, counted, reduction, array.dtype, arrays.row_shape(array, axis))
 
 
 def cross_entropy_with_grad(
@@ -122,7 +124,9 @@ def cross_entropy_with_grad(
     if out is not None:
         arrays.check_out(out, array.shape, array.dtype)
     factor, row_factors = arrays.upstream(dloss, reduction, array, axis)
-    flat_labels, ignored, counted = arrays.class_labels(labels, array, axis, ignore_index)
+    flat_labels, ignored, counted = arrays.class_labels(
+        labels, arrays.row_shape(array, axis), array.shape[axis], ignore_index
+    )
     if reduction == "mean":
         factor = factor / counted if counted else 0.0
     rows = arrays.rows_of(array, axis)
@@ -130,15 +134,15 @@ def cross_entropy_with_grad(
     losses = np.empty(len(rows))
     kernel = by_classes(rows.shape[1], few=kernels.cross_entropy_with_grad_few, many=kernels.cross_entropy_with_grad)
     threads.run(kernel, rows.size, rows, flat_labels, ignored, factor, row_factors, losses, dlogits)
-    loss = _reduce(losses, counted, reduction, array, axis)
+    loss = reduce(losses, counted, reduction, array.dtype, arrays.row_shape(array, axis))
     return loss, arrays.deliver(dlogits, out, array, axis)
 
 
-def _reduce(losses: Array, counted: int, reduction: Reduction, logits: Array, axis: int) -> Any:
+def reduce(losses: Array, counted: int, reduction: Reduction, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Any:
     """Reduce the rows' float64 losses and round once, to the dtype of the logits."""
     if reduction == "none":
-        return losses.astype(logits.dtype, copy=False).reshape(logits.shape[:axis] + logits.shape[axis + 1 :])[()]
+        return losses.astype(dtype, copy=False).reshape(shape)[()]
     total = kernels.total_loss(losses)
     if reduction == "mean":
         total = total / counted if counted else math.nan
-    return logits.dtype.type(total)
+    return dtype.type(total)

@@ -20,9 +20,9 @@ Reduction: TypeAlias = Literal["mean", "sum", "none"]
 
 
 class LinearGrads(NamedTuple):
-    """Gradients of ``linear``, each of the shape of what it belongs to; ``dbias`` is None without a bias."""
+    """Gradients of ``linear``, each of the shape of what it belongs to; None without a bias, or where left out."""
 
-    dinputs: Array
+    dinputs: Array | None
     dweight: Array
     dbias: Array | None
 

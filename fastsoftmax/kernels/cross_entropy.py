@@ -33,7 +33,8 @@ def cross_entropy(logits, labels, ignore_index, losses):
 
 
 @inline
-def _weight_of(row, weight, dloss):
+def weight_of(row, weight, dloss):
+    """Give the factor of a row's gradient; `dloss` is empty where all rows share theirs."""
     return weight * dloss[row] if dloss.size else weight
 
 
@@ -50,7 +51,7 @@ def cross_entropy_with_grad(logits, labels, ignore_index, weight, dloss, losses,
             flat_out[start:stop] = 0
         else:
             losses[row] = cross_entropy_with_grad_row(
-                flat, start, stop, start + labels[row], _weight_of(row, weight, dloss), flat_out
+                flat, start, stop, start + labels[row], weight_of(row, weight, dloss), flat_out
             )
 
 
@@ -62,22 +63,46 @@ def _labels_of(labels, ignore_index, row, n_rows, out):
         out[lane] = IGNORED if label == ignore_index else label
 
 
+@inline
+def few_rows(logits, n_classes, labels, ignore_index, losses, first, last, offset):
+    """Write the losses of rows first to last, a bundle at a time; their logits begin `offset` rows earlier."""
+    width = lanes_of(logits)
+    lanes = empty_lanes(logits, n_classes)
+    bundle_labels = np.zeros(width, logits.dtype)
+    for row in range(first, last, width):
+        count = min(width, last - row)
+        _labels_of(labels, ignore_index, row, count, bundle_labels)
+        to_lanes(logits, row - offset, count, n_classes, lanes)
+        bundle_losses, _, _ = cross_entropy_lanes(lanes, n_classes, load(bundle_labels, 0))
+        store_losses(losses, row, count, lanes, bundle_losses)
+
+
+@inline
+def few_rows_with_grad(logits, n_classes, labels, ignore_index, weight, dloss, losses, dlogits, first, last, offset):
+    """Do the same, and write the gradient, which begins `offset` rows earlier too."""
+    width = lanes_of(logits)
+    lanes = empty_lanes(logits, n_classes)
+    bundle_labels = np.zeros(width, logits.dtype)
+    weights = np.zeros(16)
+    for row in range(first, last, width):
+        count = min(width, last - row)
+        _labels_of(labels, ignore_index, row, count, bundle_labels)
+        for lane in range(count):
+            weights[lane] = weight_of(row + lane, weight, dloss)
+        to_lanes(logits, row - offset, count, n_classes, lanes)
+        bundle_losses = cross_entropy_with_grad_lanes(lanes, n_classes, load(bundle_labels, 0), weights)
+        store_losses(losses, row, count, lanes, bundle_losses)
+        from_lanes(lanes, count, n_classes, dlogits, row - offset)
+
+
 @twins
 def cross_entropy_few(logits, labels, ignore_index, losses):
     """Do `cross_entropy` for few classes, a bundle of rows at a time."""
     n_rows, n_classes = logits.shape
     flat = logits.reshape(-1)
-    width = lanes_of(flat)
     for chunk in prange(-(-n_rows // CHUNK)):
-        lanes = empty_lanes(flat, n_classes)
-        bundle_labels = np.zeros(width, logits.dtype)
         first = np.intp(chunk) * CHUNK
-        for row in range(first, min(first + CHUNK, n_rows), width):
-            count = min(width, n_rows - row)
-            _labels_of(labels, ignore_index, row, count, bundle_labels)
-            to_lanes(flat, row, count, n_classes, lanes)
-            bundle_losses, _, _ = cross_entropy_lanes(lanes, n_classes, load(bundle_labels, 0))
-            store_losses(losses, row, count, lanes, bundle_losses)
+        few_rows(flat, n_classes, labels, ignore_index, losses, first, min(first + CHUNK, n_rows), 0)
 
 
 @twins
@@ -85,21 +110,10 @@ def cross_entropy_with_grad_few(logits, labels, ignore_index, weight, dloss, los
     """Do `cross_entropy_with_grad` for few classes, a bundle of rows at a time."""
     n_rows, n_classes = logits.shape
     flat, flat_out = logits.reshape(-1), dlogits.reshape(-1)
-    width = lanes_of(flat)
     for chunk in prange(-(-n_rows // CHUNK)):
-        lanes = empty_lanes(flat, n_classes)
-        bundle_labels = np.zeros(width, logits.dtype)
-        weights = np.zeros(16)
         first = np.intp(chunk) * CHUNK
-        for row in range(first, min(first + CHUNK, n_rows), width):
-            count = min(width, n_rows - row)
-            _labels_of(labels, ignore_index, row, count, bundle_labels)
-            for lane in range(count):
-                weights[lane] = _weight_of(row + lane, weight, dloss)
-            to_lanes(flat, row, count, n_classes, lanes)
-            bundle_losses = cross_entropy_with_grad_lanes(lanes, n_classes, load(bundle_labels, 0), weights)
-            store_losses(losses, row, count, lanes, bundle_losses)
-            from_lanes(lanes, count, n_classes, flat_out, row)
+        last = min(first + CHUNK, n_rows)
+        few_rows_with_grad(flat, n_classes, labels, ignore_index, weight, dloss, losses, flat_out, first, last, 0)
 
 
 @serial

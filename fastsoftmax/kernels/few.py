@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 from .elementary import exp_scaled, log1p, scale_of
-from .jit import inline
+from .jit import Kernel, inline
 from .lanes import greater, splat, where_equal, wide, zero_below
 from .memory import lanes_of, load, smallest_normal, store, store_first, transpose
 from .rows import loss_of
@@ -24,7 +24,7 @@ NO_LABEL = -2.0
 IGNORED = -1.0
 
 
-def by_classes(n_classes, *, few, many):
+def by_classes(n_classes: int, *, few: Kernel, many: Kernel) -> Kernel:
     """Choose a kernel by the number of classes alone, so that the rows beside a row never change its bits."""
     return few if n_classes < FEW_CLASSES else many
 

@@ -96,7 +96,8 @@ _register_operator(operator.mul, "fmul")
 _register_operator(operator.truediv, "fdiv")
 
 
-def _build_fma(builder, a, b, c):
+def build_fma(builder, a, b, c):
+    """Build a·b + c, rounded once."""
     suffix = "f32" if a.type.element == ir.FloatType() else "f64"
     function_type = ir.FunctionType(a.type, [a.type] * 3)
     name = f"llvm.fma.v{a.type.count}{suffix}"
@@ -108,7 +109,7 @@ def fma(typingctx, a, b, c):
     """Compute a·b + c, rounded once."""
     if not all_lanes(a, b, c):
         return None
-    return a(a, b, c), lambda context, builder, sig, args: _build_fma(builder, *args)
+    return a(a, b, c), lambda context, builder, sig, args: build_fma(builder, *args)
 
 
 @intrinsic
@@ -253,7 +254,7 @@ def polynomial(float32, float64):
         def codegen(context, builder, sig, args):
             value, *others = (_constant(args[0].type, c) for c in reversed(coefficients[x.dtype]))
             for coefficient in others:
-                value = _build_fma(builder, value, args[0], coefficient)
+                value = build_fma(builder, value, args[0], coefficient)
             return value
 
         return x(x), codegen

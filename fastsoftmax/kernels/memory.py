@@ -56,6 +56,20 @@ def load(typingctx, array, index):
 
 
 @intrinsic
+def broadcast(typingctx, array, index):
+    """Load array.flat[index] into every lane."""
+    if not _is_contiguous(array):
+        return None
+    lanes = Lanes(array.dtype)
+
+    def codegen(context, builder, sig, args):
+        vector = vector_type(lanes)
+        return build_splat(builder, vector, builder.load(_address(context, builder, array, *args, vector.element)))
+
+    return lanes(array, types.intp), codegen
+
+
+@intrinsic
 def load_first(typingctx, array, index, count, fill):
     """Load `count` lanes from array.flat[index:]; the others hold `fill` and their memory is not touched."""
     if not _is_contiguous(array):
@@ -104,6 +118,21 @@ def store_first(typingctx, array, index, count, vector):
         return context.get_dummy_value()
 
     return types.void(array, types.intp, types.intp, vector), codegen
+
+
+@intrinsic
+def prefetch(typingctx, array, index):
+    """Ask for array.flat[index] to be in the second-level cache soon; any index may be asked for."""
+    if not _is_contiguous(array):
+        return None
+
+    def codegen(context, builder, sig, args):
+        address = _address(context, builder, array, *args, ir.IntType(8))
+        read, second_level, data = INT32(0), INT32(2), INT32(1)
+        _call(builder, "llvm.prefetch.p0", ir.VoidType(), [address, read, second_level, data])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), codegen
 
 
 @intrinsic

@@ -1,0 +1,176 @@
+"""The linear layer and the loss together, without the (N, C) array of logits between them."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from fastsoftmax import arrays, threads
+from fastsoftmax.arrays import Array
+from fastsoftmax.blas import add_product
+from fastsoftmax.kernels import linear_cross_entropy as kernels
+from fastsoftmax.kernels.few import FEW_CLASSES
+from fastsoftmax.linear import layer
+from fastsoftmax.losses import Reduction, reduce
+from fastsoftmax.reference import LinearGrads
+
+WORKSPACE = 64 * 2**20
+# The share of the workspace for products that wait to be added to ∂L/∂W, should the BLAS not add them itself.
+_PRODUCTS = 1 / 64
+
+
+def linear_cross_entropy(
+    inputs: object,
+    weight: object,
+    bias: object,
+    labels: object,
+    *,
+    ignore_index: int = -100,
+    reduction: Reduction = "mean",
+    workspace: int = WORKSPACE,
+) -> Any:
+    """Compute the cross entropy of a linear layer's outputs, L(X·W + b, y).
+
+    With fewer than 64 classes a strip of rows at a time is multiplied by a kernel; with more a BLAS computes the logits
+    of as many rows as the workspace holds.
+
+    Parameters
+    ----------
+    inputs : array_like of float32 or float64, shape (N, D)
+        X. Integers are taken as float64.
+    weight : array_like, shape (D, C)
+        W, the dtype of `inputs`.
+    bias : array_like, shape (C,), or None
+        b, the dtype of `inputs`.
+    labels : array_like of integers, shape (N,)
+        y, a class index for each row.
+    ignore_index, reduction
+        As in `cross_entropy`.
+    workspace : int
+        Bytes of memory to use for logits, 64 MiB by default; at least one row's are used.
+
+    Returns
+    -------
+    scalar or ndarray
+        As `cross_entropy` gives it.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument does not fit, or a label is no class: the message names its row.
+
+    Examples
+    --------
+    >>> import fastsoftmax as fs
+    >>> weight = np.log([[1.0, 3.0]])
+    >>> float(np.exp(-fs.linear_cross_entropy([[1.0]], weight, None, [1])).round(12))
+    0.75
+    """
+    x, w, b, y, ignored, counted = _checked(inputs, weight, bias, labels, ignore_index, reduction)
+    rows = _rows_at_a_time(x, w, workspace)
+    losses = np.empty(len(x))
+    if w.shape[1] < FEW_CLASSES:
+        threads.run(kernels.linear_cross_entropy_few, x.size, x, w, b, y, ignored, losses)
+    else:
+        buffer = np.empty((rows, w.shape[1]), x.dtype)
+        for chunk in _chunks(len(x), rows):
+            logits = np.matmul(x[chunk], w, out=buffer[: chunk.stop - chunk.start])
+            threads.run(kernels.biased_cross_entropy, logits.size, logits, b, y[chunk], ignored, losses[chunk])
+    return reduce(losses, counted, reduction, x.dtype, y.shape)
+
+
+def linear_cross_entropy_with_grad(
+    inputs: object,
+    weight: object,
+    bias: object,
+    labels: object,
+    *,
+    ignore_index: int = -100,
+    reduction: Reduction = "mean",
+    inputs_grad: bool = True,
+    workspace: int = WORKSPACE,
+) -> tuple[Any, LinearGrads]:
+    """Compute the cross entropy of a linear layer's outputs and the gradients of X, W and b.
+
+    With fewer than 64 classes one pass over X computes everything, a strip of rows at a time. With more a BLAS does the
+    three products for as many rows as the workspace holds, and a kernel turns their logits into their gradient.
+
+    Parameters
+    ----------
+    inputs, weight, bias, labels, ignore_index, reduction, workspace
+        As in `linear_cross_entropy`. The gradients for "none" are those of the sum.
+    inputs_grad : bool
+        False leaves ∂L/∂X out, which a model's first layer does not need.
+
+    Returns
+    -------
+    loss : scalar or ndarray
+        As `cross_entropy` gives it.
+    grads : LinearGrads
+        The named tuple (dinputs, dweight, dbias); dinputs is None where left out, dbias without a bias.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument does not fit, or a label is no class.
+
+    Examples
+    --------
+    >>> import fastsoftmax as fs
+    >>> loss, grads = fs.linear_cross_entropy_with_grad([[1.0]], np.log([[1.0, 3.0]]), None, [1])
+    >>> grads.dweight.round(12), grads.dbias
+    (array([[ 0.25, -0.25]]), None)
+    """
+    x, w, b, y, ignored, counted = _checked(inputs, weight, bias, labels, ignore_index, reduction)
+    rows = _rows_at_a_time(x, w, workspace)
+    factor = (1.0 / counted if counted else 0.0) if reduction == "mean" else 1.0
+    losses = np.empty(len(x))
+    dinputs = np.empty(x.shape if inputs_grad else (0, 0), x.dtype)
+    dweight, dbias = np.empty(w.shape, x.dtype), np.empty(b.shape, x.dtype)
+    if w.shape[1] < FEW_CLASSES:
+        kernel = kernels.linear_cross_entropy_with_grad_few
+        threads.run(kernel, x.size, x, w, b, y, ignored, factor, losses, dinputs, dweight, dbias)
+    else:
+        bias_sums = np.zeros(b.shape)
+        buffer = np.empty((rows, w.shape[1]), x.dtype)
+        temporary = np.empty(max(1, int(workspace * _PRODUCTS) // x.itemsize), x.dtype)
+        dweight[...] = 0
+        for chunk in _chunks(len(x), rows):
+            logits = np.matmul(x[chunk], w, out=buffer[: chunk.stop - chunk.start])
+            kernel = kernels.biased_cross_entropy_with_grad
+            threads.run(kernel, logits.size, logits, b, y[chunk], ignored, factor, losses[chunk], bias_sums)
+            if inputs_grad:
+                np.matmul(logits, w.T, out=dinputs[chunk])
+            add_product(x[chunk], logits, dweight, temporary=temporary)
+        dbias[...] = bias_sums
+    loss = reduce(losses, counted, reduction, x.dtype, y.shape)
+    return loss, LinearGrads(dinputs if inputs_grad else None, dweight, dbias if bias is not None else None)
+
+
+def _checked(
+    inputs: object, weight: object, bias: object, labels: object, ignore_index: object, reduction: object
+) -> tuple[Array, Array, Array, Array, int, int]:
+    """Check the arguments of a head; without a bias it is zero."""
+    x, w, b = layer(inputs, weight, bias)
+    if w.shape[1] == 0:
+        raise ValueError(f"weight: expected at least one class, got shape {w.shape}")
+    arrays.check_reduction(reduction)
+    y, ignored, counted = arrays.class_labels(labels, x.shape[:1], w.shape[1], ignore_index)
+    if b is None:
+        b = np.zeros(w.shape[1], x.dtype)
+    return arrays.contiguous(x), arrays.contiguous(w), arrays.contiguous(b), y, ignored, counted
+
+
+def _rows_at_a_time(x: Array, w: Array, workspace: object) -> int:
+    """Count the rows whose logits the workspace holds, beside the products that wait to be added; chunks of a size."""
+    size = arrays.integer("workspace", workspace)
+    if size < 1:
+        raise ValueError(f"workspace: expected a positive number of bytes, got {size}")
+    rows = max(1, int(size * (1 - _PRODUCTS)) // int(w.shape[1] * w.itemsize))
+    n_rows = int(x.shape[0])
+    n_chunks = max(1, -(-n_rows // rows))
+    return -(-n_rows // n_chunks)
+
+
+def _chunks(n_rows: int, rows: int) -> Iterator[slice]:
+    return (slice(start, min(start + rows, n_rows)) for start in range(0, n_rows, max(rows, 1)))

@@ -1,0 +1,133 @@
+"""The linear layer and the loss in one: the logits never exist as a whole."""
+
+import numpy as np
+from numba import prange
+
+from .cross_entropy import few_rows, few_rows_with_grad
+from .jit import inline, twins
+from .memory import lanes_of, load_first, store_first
+from .reductions import (
+    BLOCK,
+    add_rows,
+    add_up,
+    blocks_of,
+    column_sums,
+    partial_size,
+    settle,
+    write_weight_grad,
+)
+from .rows import cross_entropy_row, cross_entropy_with_grad_row
+from .tiles import add_weight_grad, input_grad_rows, linear_rows, pad_rows, strip_of, transposed, whole_tiles
+
+_BIAS_BLOCKS = 16  # of rows whose ∂L/∂b is added up apart
+
+
+@twins
+def linear_cross_entropy_few(inputs, weight, bias, labels, ignore_index, losses):
+    """Write each row's loss for few classes: one pass over the inputs, a strip of rows at a time."""
+    n_rows, n_features = inputs.shape
+    n_classes = weight.shape[1]
+    flat, flat_weight = inputs.reshape(-1), transposed(weight)
+    n_blocks, block_rows = blocks_of(n_rows, BLOCK)
+    strip = strip_of(flat, n_features)
+    for block in prange(n_blocks):
+        logits = np.empty(strip * n_classes, inputs.dtype)
+        first = np.intp(block) * block_rows
+        last = min(first + block_rows, n_rows)
+        for row in range(first, last, strip):
+            stop = min(row + strip, last)
+            linear_rows(flat, row, stop - row, n_features, flat_weight, bias, n_classes, logits)
+            few_rows(logits, n_classes, labels, ignore_index, losses, row, stop, row)
+
+
+@twins
+def linear_cross_entropy_with_grad_few(
+    inputs, weight, bias, labels, ignore_index, factor, losses, dinputs, dweight, dbias
+):
+    """Write each row's loss and all gradients for few classes; none of the inputs if `dinputs` is empty.
+
+    While a strip of rows is in the second-level cache it gives its logits, its losses, ∂L/∂z, and what it adds to
+    ∂L/∂W and ∂L/∂b, and gets its ∂L/∂X.
+    """
+    n_rows, n_features = inputs.shape
+    n_classes = weight.shape[1]
+    flat, flat_dinputs, flat_weight = inputs.reshape(-1), dinputs.reshape(-1), transposed(weight)
+    no_rows = np.empty(0, inputs.dtype)
+    n_blocks, block_rows = blocks_of(n_rows, BLOCK)
+    strip = strip_of(flat, n_features)
+    weight_sums = np.zeros((n_blocks, partial_size(flat, n_features, n_classes)))
+    bias_sums = np.zeros((n_blocks, n_classes))
+    for block in prange(n_blocks):
+        logits = np.empty(strip * n_classes, inputs.dtype)
+        grads = np.empty(whole_tiles(strip) * whole_tiles(n_classes), inputs.dtype)
+        first = np.intp(block) * block_rows
+        last = min(first + block_rows, n_rows)
+        for row in range(first, last, strip):
+            stop = min(row + strip, last)
+            linear_rows(flat, row, stop - row, n_features, flat_weight, bias, n_classes, logits)
+            few_rows_with_grad(logits, n_classes, labels, ignore_index, factor, no_rows, losses, logits, row, stop, row)
+            pad_rows(logits, stop - row, n_classes, grads)
+            for i in range(stop - row):
+                for c in range(n_classes):
+                    bias_sums[block, c] += logits[i * n_classes + c]
+            add_weight_grad(flat, row, stop - row, n_features, grads, n_classes, weight_sums[block])
+            if dinputs.size:
+                input_grad_rows(grads, stop - row, flat_weight, n_features, n_classes, flat_dinputs, row)
+    add_up(bias_sums, dbias)
+    write_weight_grad(weight_sums, dweight)
+
+
+@inline
+def _add_bias(logits, start, stop, bias):
+    width = lanes_of(logits)
+    for i in range(start, stop, width):
+        biased = load_first(logits, i, stop - i, 0.0) + load_first(bias, i - start, stop - i, 0.0)
+        store_first(logits, i, stop - i, biased)
+
+
+@twins
+def biased_cross_entropy(logits, bias, labels, ignore_index, losses):
+    """Write each row's loss; the logits lack their bias yet, and get it."""
+    n_rows, n_classes = logits.shape
+    flat = logits.reshape(-1)
+    for row in prange(n_rows):
+        start = np.intp(row) * n_classes
+        stop = start + n_classes
+        _add_bias(flat, start, stop, bias)
+        if labels[row] == ignore_index:
+            losses[row] = 0.0
+        else:
+            losses[row] = cross_entropy_row(flat, start, stop, start + labels[row], None)[0]
+
+
+@twins
+def biased_cross_entropy_with_grad(logits, bias, labels, ignore_index, factor, losses, dbias):
+    """Write each row's loss, replace the logits, which lack their bias yet, by their gradient, and add it to `dbias`.
+
+    Four rows are added to ∂L/∂b at a time, while the second-level cache holds them.
+    """
+    n_rows, n_classes = logits.shape
+    flat = logits.reshape(-1)
+    block_rows = -(-n_rows // (4 * _BIAS_BLOCKS)) * 4
+    n_blocks = -(-n_rows // block_rows)
+    partial = np.zeros((n_blocks, n_classes))
+    for block in prange(n_blocks):
+        sums = column_sums(flat, n_classes)
+        first = np.intp(block) * block_rows
+        last = min(first + block_rows, n_rows)
+        for four in range(first, last, 4):
+            stop = min(four + 4, last)
+            for row in range(four, stop):
+                start, end = row * n_classes, (row + 1) * n_classes
+                if labels[row] == ignore_index:
+                    losses[row] = 0.0
+                    flat[start:end] = 0
+                else:
+                    _add_bias(flat, start, end, bias)
+                    label = start + labels[row]
+                    losses[row] = cross_entropy_with_grad_row(flat, start, end, label, factor, flat)
+            add_rows(flat, four * n_classes, stop - four, n_classes, n_classes, sums)
+        settle(flat, sums, partial[block], n_classes)
+    for block in range(n_blocks):
+        for column in range(n_classes):
+            dbias[column] += partial[block, column]
