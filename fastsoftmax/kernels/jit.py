@@ -1,16 +1,12 @@
-"""How Numba compiles the kernels: flags, caching, serial and parallel twins."""
+"""How Numba compiles the kernels: flags, serial and parallel twins."""
 
-import contextlib
-import hashlib
 import types
-from pathlib import Path
 from typing import NamedTuple
 
 from numba import njit
-from numba.core.caching import FunctionCache, IndexDataCacheFile
 from numba.core.dispatcher import Dispatcher
 
-from fastsoftmax._version import __version__
+from .cache import cached
 
 # No fast-math: the order of every operation is the source's, so that its bits are too. Numba leaks the caller's flags
 # into a callee that it compiles first from there, so each function says them all.
@@ -31,7 +27,7 @@ def inline(function):
 
 def serial(function):
     """Compile a kernel that runs on one thread."""
-    return _cached(njit(function, **_FLAGS))
+    return cached(njit(function, **_FLAGS))
 
 
 def twins(function):
@@ -43,28 +39,4 @@ def twins(function):
     parallel = types.FunctionType(function.__code__, function.__globals__, function.__name__ + "_parallel")
     parallel.__qualname__ = parallel.__name__
     parallel.__module__ = function.__module__
-    return Kernel(serial(function), _cached(njit(parallel, parallel=True, **_FLAGS)))
-
-
-class _KernelCache(FunctionCache):
-    """Numba's disk cache, made stale by a change in any file of the kernels, not only in the function's own."""
-
-    def __init__(self, function):
-        super().__init__(function)
-        self._cache_file = IndexDataCacheFile(self._cache_path, self._impl.filename_base, _SOURCE_STAMP)
-
-
-def _source_stamp():
-    digest = hashlib.sha256(__version__.encode())
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
-
-
-_SOURCE_STAMP = _source_stamp()
-
-
-def _cached(dispatcher):
-    with contextlib.suppress(RuntimeError):  # no folder can be written: each process compiles anew
-        dispatcher._cache = _KernelCache(dispatcher.py_func)
-    return dispatcher
+    return Kernel(serial(function), cached(njit(parallel, parallel=True, **_FLAGS)))

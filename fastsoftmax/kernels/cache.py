@@ -1,0 +1,94 @@
+"""Compiled kernels on disk: where, and when they are stale.
+
+Numba's own cache looks at the file that holds a function, not at the helpers it calls from elsewhere; it keeps an index
+a function, which two processes that compile at once can leave pointing to each other's code; and it fails at import
+where nothing can be written. Here a file holds one kernel for one signature, replaced as a whole, and is used only if
+every source file of the kernels, the version and Numba's own settings are those it was compiled with. The folder is the
+one that Numba chooses: NUMBA_CACHE_DIR, beside the sources, or the user's cache.
+"""
+
+import contextlib
+import hashlib
+import os
+import pickle
+import tempfile
+from pathlib import Path
+
+import numba
+from numba.core import config
+from numba.core.caching import FunctionCache
+
+from fastsoftmax._version import __version__
+
+
+def cached(dispatcher):
+    """Let a dispatcher keep what it compiles, unless no folder can be written or FASTSOFTMAX_CACHE is 0."""
+    if os.environ.get("FASTSOFTMAX_CACHE", "1") != "0":
+        with contextlib.suppress(RuntimeError):  # no folder can be written
+            dispatcher._cache = _KernelCache(dispatcher.py_func)
+    return dispatcher
+
+
+class _KernelCache(FunctionCache):
+    """Numba's cache of a function, over files of our own."""
+
+    def __init__(self, function):
+        super().__init__(function)
+        self._cache_file = _Files(Path(self._cache_path), self._impl.filename_base)
+
+    def save_overload(self, sig, data):
+        """Write a compiled signature, if the folder can still be written."""
+        with contextlib.suppress(OSError):
+            super().save_overload(sig, data)
+
+
+class _Files:
+    """A file for each signature of a function."""
+
+    def __init__(self, folder, name):
+        self._folder = folder
+        self._name = name
+
+    def load(self, key):
+        """Read what was compiled for a key, or None if there is nothing, or nothing of use."""
+        try:
+            stamp, saved_key, data = pickle.loads(self._path(key).read_bytes())
+        except (OSError, EOFError, ValueError, TypeError, pickle.UnpicklingError):
+            return None
+        return pickle.loads(data) if (stamp, saved_key) == (_stamp(), repr(key)) else None
+
+    def save(self, key, data):
+        """Write what was compiled for a key."""
+        content = pickle.dumps((_stamp(), repr(key), pickle.dumps(data, protocol=-1)), protocol=-1)
+        with tempfile.NamedTemporaryFile(dir=self._folder, delete=False) as file:
+            try:
+                file.write(content)
+                file.close()
+                Path(file.name).replace(self._path(key))
+            except BaseException:
+                Path(file.name).unlink(missing_ok=True)
+                raise
+
+    def flush(self):
+        """Remove every file of the function."""
+        for path in self._folder.glob(f"{self._name}-*.kernel"):
+            path.unlink(missing_ok=True)
+
+    def _path(self, key):
+        digest = hashlib.sha256(repr(key).encode()).hexdigest()[:16]
+        return self._folder / f"{self._name}-{digest}.kernel"
+
+
+def _source_digest():
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+_SOURCES = _source_digest()
+
+
+def _stamp():
+    """Say what a kernel depends on besides its signature and the CPU, which Numba puts into the key."""
+    return __version__, numba.__version__, _SOURCES, config.BOUNDSCHECK, config.OPT, config.DEBUGINFO_DEFAULT
