@@ -9,7 +9,7 @@ from .elementary import exp_scaled, log1p, scale_of
 from .jit import inline
 from .lanes import drop_lane, fma, greater, splat, where_equal, wide, zero_below
 from .memory import lanes_of, load, load_first, smallest_normal, store, store_first
-from .sums import add_to_sum, empty_sum, first_lane, greatest_lane, sum_of
+from .sums import add_to_sum, empty_sum, first_lane, greatest_lane, matching_lane, sum_of
 
 
 @inline
@@ -28,6 +28,19 @@ def row_max(logits, start, stop):
         m0 = greater(load_first(logits, i, stop - i, -math.inf), m0)
         i += width
     return greatest_lane(greater(greater(m0, m1), greater(m2, m3)))
+
+
+@inline
+def position_of(top, logits, start, stop):
+    """Find the first entry equal to `top`, a value that the row holds, in every lane."""
+    width = lanes_of(logits)
+    i = start
+    while i < stop:
+        lane = matching_lane(load_first(logits, i, stop - i, -math.inf), top)
+        if lane < width:
+            return i + lane
+        i += width
+    return stop
 
 
 @inline
@@ -100,16 +113,8 @@ def log_sum_row(logits, start, stop):
         return m, 0.0
     top = splat(logits, m)
     scale = scale_of(top)
-    others = exp_sum(logits, start, stop, _position(logits, start, stop, m), scale, None)
+    others = exp_sum(logits, start, stop, position_of(top, logits, start, stop), scale, None)
     return m, first_lane(log1p(wide(others / first_lane(exp_scaled(top, scale)))))
-
-
-@inline
-def _position(logits, start, stop, value):
-    for i in range(start, stop):
-        if logits[i] == value:
-            return i
-    return stop
 
 
 @inline

@@ -1,4 +1,4 @@
-"""Across lanes: the greatest, the sum, and running sums of vectors that lose next to nothing.
+"""Across lanes: the greatest, the sum, a match, and running sums of vectors that lose next to nothing.
 
 A running sum is a pair of vectors. float32 vectors add up in float64 lanes, the low half of the lanes in the first, the
 high half in the second. float64 vectors keep their rounded sum in the first and what each addition rounded off in the
@@ -55,6 +55,22 @@ def greatest_lane(typingctx, vector):
         return _fold(builder, args[0], lambda a, b: builder.select(builder.fcmp_ordered(">", a, b), a, b))
 
     return vector.dtype(vector), codegen
+
+
+@intrinsic
+def matching_lane(typingctx, vector, other):
+    """Find the first lane in which two vectors are equal; their count if there is none."""
+    if not all_lanes(vector, other):
+        return None
+
+    def codegen(context, builder, sig, args):
+        equal = builder.fcmp_ordered("==", *args)
+        bits = builder.bitcast(equal, ir.IntType(vector.count))
+        bits = builder.zext(bits, ir.IntType(64))
+        sentinel = builder.or_(bits, bits.type(1 << vector.count))
+        return builder.cttz(sentinel, ir.Constant(ir.IntType(1), 1))
+
+    return types.intp(vector, other), codegen
 
 
 @intrinsic
