@@ -10,7 +10,7 @@ from fastsoftmax.activations import (
     softmax_jacobian,
 )
 from fastsoftmax.head import linear_cross_entropy, linear_cross_entropy_with_grad
-from fastsoftmax.linear import bias_grad, input_grad, linear, linear_backward, weight_grad
+from fastsoftmax.layer import bias_grad, input_grad, linear, linear_backward, weight_grad
 from fastsoftmax.losses import cross_entropy, cross_entropy_with_grad
 from fastsoftmax.reference import LinearGrads
 

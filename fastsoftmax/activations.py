@@ -247,15 +247,14 @@ def softmax_jacobian(probs: object, *, axis: int = -1) -> Array:
 
 def _row_by_row(few: Kernel, many: Kernel, axis: int, out: Array | None, **inputs: object) -> Array:
     """Run a kernel whose inputs and result all have one shape and dtype."""
-    checked = {name: arrays.floats(name, value) for name, value in inputs.items()}
-    if len(checked) > 1:
-        arrays.same_dtype(**checked)
-        arrays.same_shape(**checked)
-    name, first = next(iter(checked.items()))
+    (name, first), *others = ((name, arrays.floats(name, value)) for name, value in inputs.items())
+    for other_name, other in others:
+        arrays.same_dtype(other_name, other, name, first)
+        arrays.same_shape(other_name, other, name, first)
     axis = arrays.class_axis(name, first, axis)
     if out is not None:
         arrays.check_out(out, first.shape, first.dtype)
-    rows_in = [arrays.rows_of(array, axis) for array in checked.values()]
+    rows_in = [arrays.rows_of(array, axis) for array in (first, *(other for _, other in others))]
     rows = arrays.rows_for(out, first, axis, rows_in)
     threads.run(by_classes(rows.shape[1], few=few, many=many), rows.size, *rows_in, rows)
     return arrays.deliver(rows, out, first, axis)

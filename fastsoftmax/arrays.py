@@ -32,29 +32,25 @@ def floats(name: str, value: object) -> Array:
     raise TypeError(f"{name}: expected float32, float64 or integers, got {array.dtype}")
 
 
-def same_dtype(**arrays: Array) -> None:
-    """Require one dtype of several arrays."""
-    (first, expected), *others = ((name, array.dtype) for name, array in arrays.items())
-    for name, dtype in others:
-        if dtype != expected:
-            raise TypeError(f"{name}: expected {expected} like {first}, got {dtype}")
+def same_dtype(name: str, array: Array, first: str, like: Array) -> None:
+    """Require an array to have the dtype of the first."""
+    if array.dtype != like.dtype:
+        raise TypeError(f"{name}: expected {like.dtype} like {first}, got {array.dtype}")
 
 
-def same_shape(**arrays: Array) -> None:
-    """Require one shape of several arrays."""
-    (first, expected), *others = ((name, array.shape) for name, array in arrays.items())
-    for name, shape in others:
-        if shape != expected:
-            raise ValueError(f"{name}: expected shape {expected} like {first}, got {shape}")
+def same_shape(name: str, array: Array, first: str, like: Array) -> None:
+    """Require an array to have the shape of the first."""
+    if array.shape != like.shape:
+        raise ValueError(f"{name}: expected shape {like.shape} like {first}, got {array.shape}")
 
 
-def matrix(name: str, value: object, shape: tuple[int | None, int | None] = (None, None)) -> Array:
-    """Take a two-dimensional array, some of whose lengths may be given."""
+def matrix(name: str, value: object, rows: int | None = None, columns: int | None = None) -> Array:
+    """Take a two-dimensional array, of a given number of rows and columns where they are given."""
     array = floats(name, value)
-    expected = tuple(size if size is not None else "any" for size in shape)
-    if array.ndim != 2 or any(e not in ("any", s) for e, s in zip(expected, array.shape, strict=True)):
-        wanted = "two dimensions" if shape == (None, None) else f"shape ({expected[0]}, {expected[1]})"
-        raise ValueError(f"{name}: expected {wanted}, got shape {array.shape}")
+    shape = array.shape
+    if len(shape) != 2 or rows not in (None, shape[0]) or columns not in (None, shape[1]):
+        expected = f"shape ({'any' if rows is None else rows}, {'any' if columns is None else columns})"
+        raise ValueError(f"{name}: expected {expected}, got shape {shape}")
     return array
 
 

@@ -10,7 +10,7 @@ from fastsoftmax.arrays import Array
 from fastsoftmax.blas import add_product
 from fastsoftmax.kernels import linear_cross_entropy as kernels
 from fastsoftmax.kernels.few import FEW_CLASSES
-from fastsoftmax.linear import layer
+from fastsoftmax.layer import checked_layer
 from fastsoftmax.losses import Reduction, reduce
 from fastsoftmax.reference import LinearGrads
 
@@ -151,7 +151,7 @@ def _checked(
     inputs: object, weight: object, bias: object, labels: object, ignore_index: object, reduction: object
 ) -> tuple[Array, Array, Array, Array, int, int]:
     """Check the arguments of a head; without a bias it is zero."""
-    x, w, b = layer(inputs, weight, bias)
+    x, w, b = checked_layer(inputs, weight, bias)
     if w.shape[1] == 0:
         raise ValueError(f"weight: expected at least one class, got shape {w.shape}")
     arrays.check_reduction(reduction)

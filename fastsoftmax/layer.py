@@ -41,7 +41,7 @@ def linear(inputs: object, weight: object, bias: object = None, *, out: Array | 
     >>> fs.linear([[1.0, 2.0]], [[1.0, 0.0], [0.0, 1.0]], [10.0, 20.0])
     array([[11., 22.]])
     """
-    x, w, b = layer(inputs, weight, bias)
+    x, w, b = checked_layer(inputs, weight, bias)
     return _outputs(x, w, b, out)
 
 
@@ -148,8 +148,8 @@ def input_grad(doutputs: object, weight: object, *, out: Array | None = None) ->
     array([[3., 7.]])
     """
     dz = arrays.matrix("doutputs", doutputs)
-    w = arrays.matrix("weight", weight, (None, dz.shape[1]))
-    arrays.same_dtype(doutputs=dz, weight=w)
+    w = arrays.matrix("weight", weight, columns=dz.shape[1])
+    arrays.same_dtype("weight", w, "doutputs", dz)
     result = arrays.buffer(out, (len(dz), len(w)), dz.dtype, dz, w)
     if dz.shape[1] <= _FEW_COLUMNS:
         threads.run(kernels.input_grad, result.size, arrays.contiguous(dz), arrays.contiguous(w), result)
@@ -188,30 +188,30 @@ def linear_backward(inputs: object, weight: object, doutputs: object) -> LinearG
     (array([[1.5, 2. ]]), array([0.5]))
     """
     x, dz = _sides(inputs, doutputs)
-    w = arrays.matrix("weight", weight, (x.shape[1], dz.shape[1]))
-    arrays.same_dtype(inputs=x, weight=w)
+    w = arrays.matrix("weight", weight, x.shape[1], dz.shape[1])
+    arrays.same_dtype("weight", w, "inputs", x)
     return LinearGrads(input_grad(dz, w), weight_grad(x, dz), bias_grad(dz))
 
 
-def layer(inputs: object, weight: object, bias: object) -> tuple[Array, Array, Array | None]:
+def checked_layer(inputs: object, weight: object, bias: object) -> tuple[Array, Array, Array | None]:
     """Check the arguments of a linear layer."""
     x = arrays.matrix("inputs", inputs)
-    w = arrays.matrix("weight", weight, (x.shape[1], None))
-    arrays.same_dtype(inputs=x, weight=w)
+    w = arrays.matrix("weight", weight, x.shape[1])
+    arrays.same_dtype("weight", w, "inputs", x)
     if bias is None:
         return x, w, None
     b = arrays.floats("bias", bias)
     if b.shape != w.shape[1:]:
         raise ValueError(f"bias: expected shape {w.shape[1:]}, got {b.shape}")
-    arrays.same_dtype(inputs=x, bias=b)
+    arrays.same_dtype("bias", b, "inputs", x)
     return x, w, b
 
 
 def _sides(inputs: object, doutputs: object) -> tuple[Array, Array]:
     """Check the arguments of a weight's gradient."""
     x = arrays.matrix("inputs", inputs)
-    dz = arrays.matrix("doutputs", doutputs, (len(x), None))
-    arrays.same_dtype(inputs=x, doutputs=dz)
+    dz = arrays.matrix("doutputs", doutputs, len(x))
+    arrays.same_dtype("doutputs", dz, "inputs", x)
     return x, dz
 
 
