@@ -14,7 +14,8 @@ from .few import (
     to_lanes,
 )
 from .jit import inline, serial, twins
-from .memory import lanes_of, load, load_first
+from .lanes import lanes_of
+from .memory import load, load_first
 from .rows import cross_entropy_row, cross_entropy_with_grad_row
 from .sums import add_to_sum, empty_sum, sum_of
 

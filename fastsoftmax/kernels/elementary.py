@@ -1,4 +1,4 @@
-"""exp of a vector relative to the greatest logit of its row, and log1p of a float64 vector."""
+"""exp of a vector relative to the greatest logit of its row, its quotient by a sum, and log1p of float64 vectors."""
 
 import math
 
@@ -7,17 +7,19 @@ from .lanes import (
     constant,
     fma,
     greater,
+    lanes_of,
     polynomial,
     power_of_two,
     split_exponent,
-    where_equal,
+    where_greater,
     wide,
     zero_below,
 )
+from .sums import halves, join
 
 _zero = constant(0.0, 0.0)
 _one = constant(1.0, 1.0)
-_two = constant(2.0, 2.0)
+_half = constant(0.5, 0.5)
 
 _log2_e = constant(1 / math.log(2), 1 / math.log(2))
 # ln 2 in two parts: with n an integer, z − n·high is exact in one fma wherever it is small.
@@ -59,8 +61,7 @@ def scale_of(top):
     e^(z − top) would round z − top, which costs up to |z − top|/2 ulp. Dividing by a power of two near e^top instead
     rounds nothing. Sums over the row and quotients of its entries do not see which power it was.
     """
-    size = greater(top, _zero(top) - top)
-    shift = where_equal(greater(size, _exact(top)), size, top, _zero(top))
+    shift = where_greater(_size(top), _exact(top), top, _zero(top))
     top = top - shift
     exponent = fma(top, _log2_e(top), _round(top)) - _round(top)
     return shift, _round_to_power(top) - exponent, top - _depth(top)
@@ -73,9 +74,47 @@ def exp_scaled(z, scale):
     z = z - shift
     power = fma(z, _log2_e(z), bias)
     n = power - bias
-    r = fma(n, _minus_ln2_low(z), fma(n, _minus_ln2_high(z), z))
-    exp_r = fma(fma(_exp_tail(r), r, _one(z)), r, _one(z))
+    whole = fma(n, _minus_ln2_high(z), z)
+    if lanes_of(z) == 16:
+        r = fma(n, _minus_ln2_low(z), whole)
+        exp_r = fma(fma(_exp_tail(r), r, _one(z)), r, _one(z))
+    else:  # float64 has no wider type to sum in, so its terms keep what rounding r took
+        low = n * _minus_ln2_low(z)
+        r = whole + low
+        lost = low - (r - whole)
+        exp_r = _one(z) + (r + fma(r * r, _exp_tail(r), lost))
     return zero_below(exp_r * power_of_two(power), z, floor)
+
+
+_smallest_normal = constant(2.0**-126, 2.0**-1022)
+
+
+@inline
+def quotient_of(like, weights, totals):
+    """Prepare x · weight / total for `multiply`, from float64 halves; `like` says the dtype of x.
+
+    The quotient comes in two parts, so that only the product is rounded: a row of one class is exactly 1. With each
+    comes what x must not be below for a product that is a normal number: subnormal ones are slow to compute.
+    """
+    zero = wide(0.0)
+    q = (weights[0] / totals[0], weights[1] / totals[1])
+    high = join(like, q[0], q[1])
+    rounded = halves(high)
+    rest = (fma(zero - q[0], totals[0], weights[0]), fma(zero - q[1], totals[1], weights[1]))
+    low = join(like, (q[0] - rounded[0]) + rest[0] / totals[0], (q[1] - rounded[1]) + rest[1] / totals[1])
+    return high, low, _smallest_normal(high) / _size(high), _smallest_normal(high) / _size(low)
+
+
+@inline
+def multiply(x, quotient):
+    """Multiply by a quotient, rounded once; zero where that is below the smallest normal number."""
+    high, low, high_floor, low_floor = quotient
+    return fma(zero_below(x, x, high_floor), high, zero_below(x, x, low_floor) * low)
+
+
+@inline
+def _size(x):
+    return greater(x, _zero(x) - x)
 
 
 # 2·atanh(s) = 2s + s³·tail(s²) for s² ≤ 0.0295, likewise: relative error 4.6e-18.
@@ -101,7 +140,10 @@ def log1p(x):
     one_plus = _one(x) + x
     rounded_off = (x - (one_plus - _one(x))) / one_plus
     k, f = split_exponent(one_plus)
-    s = (f - _one(x)) / (f + _one(x))
+    d = f - _one(x)
+    s = d / (f + _one(x))
     s2 = s * s
-    log_f = fma(s * s2, _log_tail(s2), _two(x) * s)
-    return fma(k, wide(_LN2_HIGH), log_f + fma(k, wide(_LN2_LOW), rounded_off))
+    # log f = 2·atanh s, arranged so that the exact d is its leading term.
+    half_square = _half(x) * d * d
+    below = fma(s, fma(s2, _log_tail(s2), half_square), fma(k, wide(_LN2_LOW), rounded_off))
+    return fma(k, wide(_LN2_HIGH), d - (half_square - below))

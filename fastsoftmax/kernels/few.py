@@ -9,11 +9,11 @@ import math
 
 import numpy as np
 
-from .elementary import exp_scaled, log1p, scale_of
+from .elementary import exp_scaled, log1p, multiply, quotient_of, scale_of
 from .jit import Kernel, inline
-from .lanes import greater, splat, where_equal, wide, zero_below
-from .memory import lanes_of, load, smallest_normal, store, store_first, transpose
-from .rows import loss_of
+from .lanes import greater, lanes_of, splat, where_equal, where_greater, wide
+from .memory import load, store, store_first, transpose
+from .rows import CANCELS, loss_of
 from .sums import add_to_sum, empty_sum, greatest_lane, halves, halves_of_sum, join
 
 FEW_CLASSES = 64  # below this a bundle of rows is faster than its rows one by one
@@ -73,6 +73,18 @@ def lanes_max(lanes, n_classes):
 
 
 @inline
+def lanes_position(lanes, n_classes, top):
+    """Find each row's first entry equal to `top`, as a float; NO_LABEL where there is none."""
+    width = lanes_of(lanes)
+    position = splat(lanes, NO_LABEL)
+    number = splat(lanes, n_classes)
+    for j in range(n_classes - 1, -1, -1):
+        number = number - splat(lanes, 1.0)
+        position = where_equal(load(lanes, j * width), top, number, position)
+    return position
+
+
+@inline
 def lanes_exp_sum(lanes, n_classes, labels, scale, out):
     """Store e_j in `out`; compute (Σ_{j≠y} e_j, e_y, z_y) of each row, the sum in float64 halves."""
     width = lanes_of(lanes)
@@ -91,16 +103,13 @@ def lanes_exp_sum(lanes, n_classes, labels, scale, out):
 
 
 @inline
-def lanes_multiply(lanes, n_classes, labels, factor, label_value):
-    """Multiply each row by its factor as `rows.multiply_row` does, and set its label's entry; ignored rows become 0."""
+def lanes_multiply(lanes, n_classes, labels, quotient, label_value):
+    """Do `rows.multiply_row`, and set each row's entry at its label; ignored rows become 0."""
     width = lanes_of(lanes)
-    zero = splat(lanes, 0.0)
+    number = zero = splat(lanes, 0.0)
     ignored = splat(lanes, IGNORED)
-    floor = splat(lanes, smallest_normal(lanes)) / greater(factor, zero - factor)
-    number = zero
     for j in range(n_classes):
-        value = load(lanes, j * width)
-        value = where_equal(labels, ignored, zero, zero_below(value, value, floor) * factor)
+        value = where_equal(labels, ignored, zero, multiply(load(lanes, j * width), quotient))
         store(lanes, j * width, where_equal(labels, number, label_value, value))
         number = number + splat(lanes, 1.0)
 
@@ -110,8 +119,8 @@ def softmax_lanes(lanes, n_classes):
     """Do `rows.softmax_row`."""
     labels = splat(lanes, NO_LABEL)
     totals, _, _ = lanes_exp_sum(lanes, n_classes, labels, scale_of(lanes_max(lanes, n_classes)), lanes)
-    factor = join(labels, wide(1.0) / totals[0], wide(1.0) / totals[1])
-    lanes_multiply(lanes, n_classes, labels, factor, labels)
+    quotient = quotient_of(labels, (wide(1.0), wide(1.0)), totals)
+    lanes_multiply(lanes, n_classes, labels, quotient, labels)
 
 
 @inline
@@ -119,12 +128,7 @@ def log_sum_lanes(lanes, n_classes, scratch):
     """Do `rows.log_sum_row`: (m, the halves of log Σ_j e^(z_j − m))."""
     width = lanes_of(lanes)
     m = lanes_max(lanes, n_classes)
-    position = splat(lanes, NO_LABEL)
-    number = splat(lanes, n_classes)
-    for j in range(n_classes - 1, -1, -1):
-        number = number - splat(lanes, 1.0)
-        position = where_equal(load(lanes, j * width), m, number, position)
-    others, e_top, _ = lanes_exp_sum(lanes, n_classes, position, scale_of(m), scratch)
+    others, e_top, _ = lanes_exp_sum(lanes, n_classes, lanes_position(lanes, n_classes, m), scale_of(m), scratch)
     e_tops = halves(e_top)
     low, high = log1p(others[0] / e_tops[0]), log1p(others[1] / e_tops[1])
     size = greater(m, splat(lanes, 0.0) - m)
@@ -137,6 +141,43 @@ def log_sum_lanes(lanes, n_classes, scratch):
         low = where_equal(sizes[0], wide(math.inf), poisons[0], low)
         high = where_equal(sizes[1], wide(math.inf), poisons[1], high)
     return m, low, high
+
+
+@inline
+def logsumexp_lanes(lanes, n_classes, scratch):
+    """Do `rows.logsumexp_row`."""
+    m, low, high = log_sum_lanes(lanes, n_classes, scratch)
+    tops = halves(m)
+    lse = (tops[0] + low, tops[1] + high)
+    if lanes_of(lanes) == 16:
+        lost = (_lost(lse[0], low), _lost(lse[1], high))
+        if greatest_lane(greater(lost[0], lost[1])) > 0:
+            wide_low, wide_high = _wide_log_sums(lanes, n_classes, m)
+            low = where_greater(lost[0], wide(0.0), wide_low, low)
+            high = where_greater(lost[1], wide(0.0), wide_high, high)
+            lse = (tops[0] + low, tops[1] + high)
+    return join(m, lse[0], lse[1])
+
+
+@inline
+def _lost(lse, log_sum):
+    """Give a positive number in the lanes whose sum all but cancels."""
+    return wide(CANCELS) * log_sum - greater(lse, wide(0.0) - lse)
+
+
+@inline
+def _wide_log_sums(lanes, n_classes, m):
+    """Do `rows._wide_log_sum`, in float64 halves."""
+    width = lanes_of(lanes)
+    tops, positions = halves(m), halves(lanes_position(lanes, n_classes, m))
+    scale_low, scale_high = scale_of(tops[0]), scale_of(tops[1])
+    low = high = number = wide(0.0)
+    for j in range(n_classes):
+        z = halves(load(lanes, j * width))
+        low = where_equal(positions[0], number, low, low + exp_scaled(z[0], scale_low))
+        high = where_equal(positions[1], number, high, high + exp_scaled(z[1], scale_high))
+        number = number + wide(1.0)
+    return log1p(low / exp_scaled(tops[0], scale_low)), log1p(high / exp_scaled(tops[1], scale_high))
 
 
 @inline
@@ -169,7 +210,7 @@ def cross_entropy_with_grad_lanes(lanes, n_classes, labels, weights):
     """Do `rows.cross_entropy_with_grad_row`; `weights` holds a float64 for each row."""
     losses, others, totals = cross_entropy_lanes(lanes, n_classes, labels)
     low, high = load(weights, 0), load(weights, 8)
-    factor = join(labels, low / totals[0], high / totals[1])
+    quotient = quotient_of(labels, (low, high), totals)
     minus_label = join(labels, low * (others[0] / totals[0]), high * (others[1] / totals[1]))
-    lanes_multiply(lanes, n_classes, labels, factor, splat(lanes, 0.0) - minus_label)
+    lanes_multiply(lanes, n_classes, labels, quotient, splat(lanes, 0.0) - minus_label)
     return losses

@@ -71,6 +71,13 @@ def _constant(vector, value):
     return ir.Constant(vector, [value] * vector.count)
 
 
+@intrinsic
+def lanes_of(typingctx, like):
+    """Count the lanes of a vector of the dtype of the array or vector `like`: a constant to the compiler."""
+    count = Lanes(like.dtype).count
+    return types.intp(like), lambda context, builder, sig, args: context.get_constant(types.intp, count)
+
+
 # Arithmetic ------------------------------------------------------------------------------------------------------
 
 
@@ -147,16 +154,22 @@ def greater(typingctx, a, b):
     return a(a, b), lambda context, builder, sig, args: builder.select(builder.fcmp_ordered(">", *args), *args)
 
 
-@intrinsic
-def where_equal(typingctx, a, b, then, otherwise):
-    """Choose `then` in the lanes where a == b, `otherwise` in the others."""
-    if not (all_lanes(a, b) and all_lanes(then, otherwise) and a.count == then.count):
-        return None
+def _choice(comparison):
+    @intrinsic
+    def choose(typingctx, a, b, then, otherwise):
+        if not (all_lanes(a, b) and all_lanes(then, otherwise) and a.count == then.count):
+            return None
 
-    def codegen(context, builder, sig, args):
-        return builder.select(builder.fcmp_ordered("==", args[0], args[1]), args[2], args[3])
+        def codegen(context, builder, sig, args):
+            return builder.select(builder.fcmp_ordered(comparison, args[0], args[1]), args[2], args[3])
 
-    return then(a, b, then, otherwise), codegen
+        return then(a, b, then, otherwise), codegen
+
+    return choose
+
+
+# Choose the third vector in the lanes where a == b, or a > b, the fourth in the others; NaN is neither.
+where_equal, where_greater = _choice("=="), _choice(">")
 
 
 @intrinsic

@@ -5,7 +5,8 @@ from numba import prange
 
 from .cross_entropy import few_rows, few_rows_with_grad
 from .jit import inline, twins
-from .memory import lanes_of, load_first, store_first
+from .lanes import lanes_of
+from .memory import load_first, store_first
 from .reductions import (
     BLOCK,
     add_rows,

@@ -28,20 +28,6 @@ def _first(builder, count, lanes):
 
 
 @intrinsic
-def lanes_of(typingctx, like):
-    """Count the lanes of a vector of the dtype of the array or vector `like`: a constant to the compiler."""
-    count = Lanes(like.dtype).count
-    return types.intp(like), lambda context, builder, sig, args: context.get_constant(types.intp, count)
-
-
-@intrinsic
-def smallest_normal(typingctx, array):
-    """Give the smallest normal number of the array's dtype, as a float64."""
-    value = {types.float32: 2.0**-126, types.float64: 2.0**-1022}[array.dtype]
-    return types.float64(array), lambda context, builder, sig, args: context.get_constant(types.float64, value)
-
-
-@intrinsic
 def load(typingctx, array, index):
     """Load a vector from array.flat[index:]."""
     if not _is_contiguous(array):

@@ -8,7 +8,8 @@ import numpy as np
 from numba import prange
 
 from .jit import inline, twins
-from .memory import lanes_of, load, load_first, store
+from .lanes import lanes_of
+from .memory import load, load_first, store
 from .sums import add_to_sum
 from .tiles import (
     SIDE,

@@ -5,11 +5,14 @@ e_j stands for e^z_j over a power of two that the row shares (see `elementary.sc
 
 import math
 
-from .elementary import exp_scaled, log1p, scale_of
+from .elementary import exp_scaled, log1p, multiply, quotient_of, scale_of
 from .jit import inline
-from .lanes import drop_lane, fma, greater, splat, where_equal, wide, zero_below
-from .memory import lanes_of, load, load_first, smallest_normal, store, store_first
-from .sums import add_to_sum, empty_sum, first_lane, greatest_lane, matching_lane, sum_of
+from .lanes import drop_lane, fma, greater, lanes_of, splat, where_equal, wide
+from .memory import load, load_first, store, store_first
+from .sums import add_four_to_sum, add_to_sum, empty_sum, first_lane, greatest_lane, halves, matching_lane, sum_of
+
+# Below this share of log Σ_j e^(z_j − m), m + log Σ has lost too many of float32's digits.
+CANCELS = 0.25
 
 
 @inline
@@ -64,7 +67,7 @@ def exp_sum(logits, start, stop, skip, scale, out):
             store(out, i + width, e1)
             store(out, i + 2 * width, e2)
             store(out, i + 3 * width, e3)
-        total = add_to_sum(total, (e0 + e1) + (e2 + e3))
+        total = add_four_to_sum(total, e0, e1, e2, e3)
         i += 4 * width
     while i < stop:
         e = drop_lane(exp_scaled(load_first(logits, i, stop - i, -math.inf), scale), skip - i)
@@ -76,19 +79,17 @@ def exp_sum(logits, start, stop, skip, scale, out):
 
 
 @inline
-def multiply_row(values, start, stop, factor):
-    """Multiply a row by a factor; what would fall below the smallest normal number becomes zero."""
+def multiply_row(values, start, stop, weight, total):
+    """Multiply a row by weight / total."""
     width = lanes_of(values)
-    factors = splat(values, factor)
-    floor = splat(values, smallest_normal(values) / abs(factor))
+    weights, totals = wide(weight), wide(total)
+    quotient = quotient_of(splat(values, 0.0), (weights, weights), (totals, totals))
     i = start
     while i + width <= stop:
-        value = load(values, i)
-        store(values, i, zero_below(value, value, floor) * factors)
+        store(values, i, multiply(load(values, i), quotient))
         i += width
     if i < stop:
-        value = load_first(values, i, stop - i, 0.0)
-        store_first(values, i, stop - i, zero_below(value, value, floor) * factors)
+        store_first(values, i, stop - i, multiply(load_first(values, i, stop - i, 0.0), quotient))
 
 
 @inline
@@ -96,7 +97,7 @@ def softmax_row(logits, start, stop, probs):
     """Compute a_j = e_j / Σ_s e_s."""
     scale = scale_of(splat(logits, row_max(logits, start, stop)))
     total = exp_sum(logits, start, stop, -1, scale, probs)
-    multiply_row(probs, start, stop, 1.0 / total)
+    multiply_row(probs, start, stop, 1.0, total)
 
 
 @inline
@@ -115,6 +116,29 @@ def log_sum_row(logits, start, stop):
     scale = scale_of(top)
     others = exp_sum(logits, start, stop, position_of(top, logits, start, stop), scale, None)
     return m, first_lane(log1p(wide(others / first_lane(exp_scaled(top, scale)))))
+
+
+@inline
+def logsumexp_row(logits, start, stop):
+    """Compute m + log Σ_j e^(z_j − m); again in float64 where the two all but cancel."""
+    m, log_sum = log_sum_row(logits, start, stop)
+    if lanes_of(logits) == 16 and abs(m + log_sum) < CANCELS * log_sum:
+        log_sum = _wide_log_sum(logits, start, stop, m)
+    return m + log_sum
+
+
+@inline
+def _wide_log_sum(logits, start, stop, m):
+    """Compute what `log_sum_row` does, of float32 logits in float64."""
+    skip = position_of(splat(logits, m), logits, start, stop)
+    top = wide(m)
+    scale = scale_of(top)
+    others = empty_sum()
+    for i in range(start, stop, 16):
+        low, high = halves(load_first(logits, i, stop - i, -math.inf))
+        others = add_to_sum(others, drop_lane(exp_scaled(low, scale), skip - i))
+        others = add_to_sum(others, drop_lane(exp_scaled(high, scale), skip - i - 8))
+    return first_lane(log1p(wide(sum_of(others)) / exp_scaled(top, scale)))
 
 
 @inline
@@ -201,6 +225,6 @@ def cross_entropy_with_grad_row(logits, start, stop, label, weight, dlogits):
     a_y − 1 would cancel where the model is sure; −Σ_{j≠y} e_j / Σ_j e_j does not.
     """
     loss, others, total = cross_entropy_row(logits, start, stop, label, dlogits)
-    multiply_row(dlogits, start, stop, weight / total)
+    multiply_row(dlogits, start, stop, weight, total)
     dlogits[label] = -weight * (others / total)
     return loss

@@ -8,20 +8,20 @@ from .few import (
     empty_lanes,
     from_lanes,
     log_softmax_lanes,
-    log_sum_lanes,
+    logsumexp_lanes,
     softmax_lanes,
     to_lanes,
 )
 from .jit import twins
-from .memory import lanes_of, store_first
+from .lanes import lanes_of
+from .memory import store_first
 from .rows import (
     log_softmax_backward_row,
     log_softmax_row,
-    log_sum_row,
+    logsumexp_row,
     softmax_backward_row,
     softmax_row,
 )
-from .sums import halves, join
 
 
 @twins
@@ -51,8 +51,7 @@ def logsumexp(logits, lse):
     flat = logits.reshape(-1)
     for row in prange(n_rows):
         start = np.intp(row) * n_classes
-        m, log_sum = log_sum_row(flat, start, start + n_classes)
-        lse[row] = m + log_sum
+        lse[row] = logsumexp_row(flat, start, start + n_classes)
 
 
 @twins
@@ -99,9 +98,7 @@ def logsumexp_few(logits, lse):
         for row in range(first, min(first + CHUNK, n_rows), width):
             count = min(width, n_rows - row)
             to_lanes(flat, row, count, n_classes, lanes)
-            m, low, high = log_sum_lanes(lanes, n_classes, scratch)
-            tops = halves(m)
-            store_first(lse, row, count, join(m, tops[0] + low, tops[1] + high))
+            store_first(lse, row, count, logsumexp_lanes(lanes, n_classes, scratch))
 
 
 @twins

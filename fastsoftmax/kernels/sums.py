@@ -11,7 +11,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .jit import inline
-from .lanes import INT32, Lanes, all_lanes, vector_type
+from .lanes import INT32, Lanes, all_lanes, lanes_of, vector_type
 
 _PAIR = types.UniTuple(Lanes(types.float64), 2)
 
@@ -161,7 +161,25 @@ def _build_two_sum(builder, total, addend, error):
 
 
 @inline
-def sum_of(total):
-    """Give the value of a running sum as one float64."""
-    first, second = total
-    return sum_lanes(first) + sum_lanes(second)
+def add_four_to_sum(total, a, b, c, d):
+    """Add four vectors to a running sum; float32 ones to each other first, which rounds them less than they are."""
+    if lanes_of(a) == 16:
+        return add_to_sum(total, (a + b) + (c + d))
+    return add_to_sum(add_to_sum(add_to_sum(add_to_sum(total, a), b), c), d)
+
+
+@intrinsic
+def sum_of(typingctx, total):
+    """Give the value of a running sum as one float64; folding its lanes rounds nothing off."""
+    if total != _PAIR:
+        return None
+
+    def codegen(context, builder, sig, args):
+        first, second = cgutils.unpack_tuple(builder, args[0])
+        while first.type.count > 1:
+            error = builder.fadd(*_split(builder, second))
+            first, second = _build_two_sum(builder, *_split(builder, first), error)
+        value, rest = (builder.extract_element(vector, INT32(0)) for vector in (first, second))
+        return builder.fadd(value, rest)
+
+    return types.float64(total), codegen

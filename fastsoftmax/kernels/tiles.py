@@ -10,8 +10,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .jit import inline
-from .lanes import Lanes, all_lanes, build_fma, build_splat, vector_type
-from .memory import add_wide, broadcast, lanes_of, load_first, prefetch, store_first
+from .lanes import Lanes, all_lanes, build_fma, build_splat, lanes_of, vector_type
+from .memory import add_wide, broadcast, load_first, prefetch, store_first
 from .sums import sum_lanes
 
 SIDE = 4

@@ -1,0 +1,278 @@
+"""The generated parts of the README: what they say, and what happens to bad input."""
+
+import json
+import xml.etree.ElementTree
+
+import mpmath
+import numpy as np
+import pytest
+
+from benchmarks import fidelity, report, roofline
+from benchmarks.dialects import Call
+from benchmarks.readme import table
+from benchmarks.round_robin import time_calls
+
+MARKERS = "# Title\n\n<!-- benchmarks:start -->\nyesterday's table\n<!-- benchmarks:end -->\n\nThe end.\n"
+GB = 1e9
+LIMITS = {kind: [[2**20, 100 * GB], [2**28, 20 * GB]] for kind in ("read", "in place", "copy")} | {"exps": 1e10}
+ROLES = {"fastsoftmax on one thread": "one thread", "products alone": "yardstick"}
+
+
+def timing(suite, operation, shape, library, seconds, values="spread 3"):
+    role = ROLES.get(library, "ours" if library.startswith("fastsoftmax") else "peer")
+    info = {"suite": suite, "operation": operation, "shape": shape, "values": values, "library": library, "role": role}
+    return {"extra_info": info, "stats": {"median": seconds, "data": [seconds]}}
+
+
+def timings():
+    loss, head = "cross_entropy_with_grad", "linear_cross_entropy_with_grad"
+    yield timing("standard", loss, [1024, 32000], "NumPy", 0.100)
+    yield timing("standard", loss, [1024, 32000], "JAX", 0.040)
+    yield timing("standard", loss, [1024, 32000], "fastsoftmax", 0.020)
+    yield timing("standard", loss, [1024, 32000], "fastsoftmax in place", 0.016)
+    yield timing("standard", head, [64, 32, 10], "NumPy", 0.003)
+    yield timing("standard", head, [64, 32, 10], "fastsoftmax", 0.004)
+    yield timing("standard", head, [64, 32, 10], "products alone", 0.001)
+    yield timing("values", loss, [1024, 32000], "NumPy", 0.5, "half -inf")
+    yield timing("values", loss, [1024, 32000], "fastsoftmax", 0.02, "half -inf")
+    for elements in (1000, 1_000_000):
+        yield timing("scaling", loss, [elements // 1000, 1000], "NumPy", 5e-9 * elements)
+        yield timing("scaling", loss, [elements // 1000, 1000], "fastsoftmax", 1e-9 * elements)
+        yield timing("scaling", loss, [elements // 1000, 1000], "fastsoftmax on one thread", 2e-9 * elements)
+
+
+@pytest.fixture
+def results(tmp_path):
+    data = {
+        "machine_info": {
+            "cpu": {"brand_raw": "Some CPU", "count": 4},
+            "machine": "x86_64",
+            "system": "Linux",
+            "python_version": "3.13.1",
+        },
+        "datetime": "2026-01-02T03:04:05+00:00",
+        "benchmarks": list(timings()),
+        "fastsoftmax": {"threads": 2, "versions": {"numpy": "2.4.0"}, "quick": False, "limits": LIMITS},
+    }
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(data))
+    return path
+
+
+@pytest.fixture
+def readme(tmp_path):
+    path = tmp_path / "README.md"
+    path.write_text(MARKERS)
+    return path
+
+
+def row(text, *cells):
+    """The cells of the one line of a table that begins with these."""
+    (line,) = [line for line in text.splitlines() if line.startswith("| " + " | ".join(cells) + " |")]
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_table(results, readme):
+    assert report.main([str(results), "--readme", str(readme)]) == 0
+    text = readme.read_text()
+    loss = "`cross_entropy_with_grad`"
+    # 2 · 4 · 1,024 · 32,000 bytes in 20 ms; at 20 GB/s they take 13.1 ms, which is more than the exps need.
+    assert row(text, loss, "1,024 × 32,000") == [
+        loss, "1,024 × 32,000", "2.0× JAX", "5.0×", "2.0×", "20", "13.1", "66 %",
+    ]  # fmt: skip
+    assert row(text, f"{loss}, in place", "1,024 × 32,000")[2:5] == ["2.5× JAX", "6.2×", "2.5×"]
+    assert row(text, loss, "half -inf")[2:4] == ["25× NumPy", "25×"]
+    assert row(text, "1,000,000") == ["1,000,000", "1", "", "2.0×"]
+    for part in (
+        "Some CPU, 4 cores, 2 threads",
+        "Linux, Python 3.13.1, 2026-01-02",
+        "numpy 2.4.0",
+        "read 20",
+        "exp 10.0",
+    ):
+        assert part in text
+
+
+def test_losses_are_told_first(results, readme):
+    report.main([str(results), "--readme", str(readme)])
+    text = readme.read_text()
+    head = "`linear_cross_entropy_with_grad`"
+    assert row(text, head, "64 × 32 × 10")[2:5] == ["**0.75×** NumPy", "**0.75×**", "0.25×"]
+    assert f"in 2 of 3 rows, slower in: {head} 64 × 32 × 10 (0.75× NumPy)." in text
+    assert text.index("slower in") < text.index("| :--")
+
+
+def test_only_the_section_changes(results, readme):
+    report.main([str(results), "--readme", str(readme)])
+    once = readme.read_text()
+    report.main([str(results), "--readme", str(readme)])
+    assert readme.read_text() == once
+    assert once.startswith("# Title\n\n<!-- benchmarks:start -->\n")
+    assert once.endswith("<!-- benchmarks:end -->\n\nThe end.\n")
+    assert "yesterday" not in once
+
+
+def test_prints_without_options(results, capsys):
+    assert report.main([str(results)]) == 0
+    assert "| operation |" in capsys.readouterr().out
+
+
+def test_quick_run_is_marked(results, capsys):
+    results.write_text(results.read_text().replace('"quick": false', '"quick": true'))
+    report.main([str(results)])
+    assert "the figures mean nothing" in capsys.readouterr().out
+
+
+def test_plots(results, readme, tmp_path):
+    pytest.importorskip("matplotlib")
+    arguments = [str(results), "--readme", str(readme), "--plots", str(tmp_path / "plots")]
+    assert report.main(arguments) == 0
+    plots = [tmp_path / "plots" / name for name in ("speedup.svg", "cost.svg")]
+    first = [path.read_bytes() for path in plots]
+    assert all(xml.etree.ElementTree.fromstring(content).tag.endswith("svg") for content in first)
+    assert "](plots/speedup.svg)" in readme.read_text()
+    assert "](plots/cost.svg)" in readme.read_text()
+    report.main(arguments)
+    assert [path.read_bytes() for path in plots] == first
+
+
+def test_no_plot_without_its_data(results, tmp_path):
+    pytest.importorskip("matplotlib")
+    data = json.loads(results.read_text())
+    data["benchmarks"] = [b for b in data["benchmarks"] if b["extra_info"]["suite"] == "standard"]
+    results.write_text(json.dumps(data))
+    assert report.main([str(results), "--plots", str(tmp_path / "plots")]) == 0
+    assert [path.name for path in (tmp_path / "plots").iterdir()] == ["speedup.svg"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "No such file"),
+        ("{", "not JSON"),
+        ("[]", "not written by"),
+        ('{"benchmarks": []}', "not written by"),
+        (b"\xff\xfe\x00", "not a text file"),
+    ],
+)
+def test_bad_results(tmp_path, capsys, content, message):
+    path = tmp_path / "results.json"
+    if content is not None:
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    assert_refused([str(path)], message, capsys)
+
+
+def test_results_without_this_library(results, capsys):
+    data = json.loads(results.read_text())
+    data["benchmarks"] = [b for b in data["benchmarks"] if b["extra_info"]["library"] == "NumPy"]
+    results.write_text(json.dumps(data))
+    assert_refused([str(results)], "no timings of fastsoftmax", capsys)
+
+
+@pytest.mark.parametrize(
+    "text", ["no markers", "<!-- benchmarks:end -->\n<!-- benchmarks:start -->", MARKERS + MARKERS]
+)
+def test_readme_without_its_markers(results, readme, capsys, text):
+    readme.write_text(text)
+    assert_refused([str(results), "--readme", str(readme)], "expected the markers", capsys)
+    assert readme.read_text() == text
+
+
+def assert_refused(arguments, message, capsys):
+    assert report.main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert message in err
+
+
+def test_roofline_is_the_larger_limit():
+    million = (1000, 1000)
+    assert roofline.least_seconds(LIMITS, "softmax_backward", million) == pytest.approx(12e6 / (100 * GB))
+    assert roofline.least_seconds(LIMITS, "softmax", million) == pytest.approx(1e6 / 1e10)
+    in_place = roofline.least_seconds(LIMITS, "cross_entropy_with_grad", (1024, 32_000), in_place=True)
+    assert in_place == pytest.approx(8 * 1024 * 32_000 / (20 * GB))
+
+
+@pytest.mark.parametrize("operation", fidelity.TABLE.keys() - {"cross_entropy_of_rows"})
+def test_every_operation_has_a_roofline(operation):
+    shapes = [(5, 7)] if operation in roofline._ROWS else [(5, 3, 7)]
+    assert all(roofline.least_seconds(LIMITS, operation, shape) > 0 for shape in shapes)
+
+
+def test_turns_are_interleaved():
+    played = []
+    calls = {
+        name: Call(
+            lambda name=name: played.append(name), lambda: played.append("before"), lambda: played.append("after")
+        )
+        for name in "ab"
+    }
+    durations = time_calls(calls, rounds=3, seconds=0)
+    assert [len(recorded) for recorded in durations.values()] == [3, 3]
+    assert all(0 < duration < 0.1 for recorded in durations.values() for duration in recorded)
+    assert played[::3] == ["before"] * (len(played) // 3)
+    assert played[2::3] == ["after"] * (len(played) // 3)
+    turns = [name for name, previous in zip(played[1::3], [None, *played[1::3]], strict=False) if name != previous]
+    assert len(turns) >= 4
+
+
+@pytest.mark.parametrize("values", [member for group in fidelity._GROUPS.values() for member in group])
+def test_fidelity_is_measured_against_the_truth(values):
+    """Long double in forms that do not cancel, against the definitions with 400 digits."""
+    case = fidelity.Case("test", "cross_entropy_with_grad", (8, 6), values)
+    logits, labels = fidelity.make(case)
+    got = fidelity.exact(logits, labels)
+    with mpmath.workdps(400), np.errstate(all="ignore"):
+        for i, label in enumerate(labels):
+            z = [mpmath.mpf(float(v)) for v in logits[i]]
+            m = max(z)
+            e = [mpmath.exp(v - m) for v in z]
+            total = mpmath.fsum(e)
+            want = {
+                "softmax": [v / total for v in e],
+                "log_softmax": [v - m - mpmath.log(total) for v in z],
+                "logsumexp": m + mpmath.log(total),
+                "loss": mpmath.log(total) - (z[label] - m),
+                "dlogits": [(v / total - (j == label)) / 8 for j, v in enumerate(e)],
+            }
+            for name, value in want.items():
+                np.testing.assert_allclose(
+                    got[name][i].astype(np.float64), np.array(value, dtype=np.float64), rtol=1e-14, err_msg=name
+                )
+
+
+def test_fidelity_summary():
+    errors = [
+        fidelity.Errors("loss", "spread 20", shape, library, largest, 0.1)
+        for shape, library, largest in [
+            ((4096, 10), "fastsoftmax", 0.7),
+            ((512, 1000), "fastsoftmax", 0.9),
+            ((512, 1000), "NumPy", float("inf")),
+        ]
+    ]
+    text = fidelity.summary(errors, "float32")
+    assert row(text, "loss", "spread 20 and 80") == ["loss", "spread 20 and 80", "0.90", "∞"]
+    assert "0.70 (0.10)" in fidelity.details(errors)
+
+
+def test_fidelity_of_one_case():
+    errors = list(fidelity.measure((64, 10), "spread 3", np.float32))
+    mine = {e.measured: e.largest for e in errors if e.library == "fastsoftmax"}
+    assert mine.keys() == {"softmax", "log_softmax", "logsumexp", "loss", "dlogits"}
+    assert max(mine.values()) < 4
+
+
+def test_fidelity_needs_markers(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(fidelity, "_SHAPES", ((4, 3),))
+    path = tmp_path / "README.md"
+    path.write_text("no markers")
+    assert fidelity.main(["--readme", str(path)]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    path.write_text("<!-- fidelity:start -->\n<!-- fidelity:end -->")
+    assert fidelity.main(["--readme", str(path), "--dtype", "float32"]) == 0
+    assert "| dlogits | spread 20 and 80 |" in path.read_text()
+
+
+def test_markdown_table():
+    assert table(["a", "b"], [["x", "1"]], 1) == "| a | b |\n| :-- | --: |\n| x | 1 |"
