@@ -1,0 +1,121 @@
+"""The command line: ``fastsoftmax train``."""
+
+import argparse
+import contextlib
+import math
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from fastsoftmax._version import __version__
+from fastsoftmax.cli import train
+from fastsoftmax.cli.data import InputError
+from fastsoftmax.cli.network import ACTIVATIONS
+from fastsoftmax.cli.train import TrainingError
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """End with one line on stderr and status 2: no usage before it."""
+        self.exit(2, self.line(message))
+
+    def line(self, message: str) -> str:
+        """Say what went wrong in one line."""
+        return f"{self.prog}: error: {' '.join(message.splitlines())}\n"
+
+
+def _parser() -> _Parser:
+    description = "Softmax cross entropy and its gradients as fused CPU kernels."
+    parser = _Parser(prog="fastsoftmax", description=description, allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_train(commands)
+    return parser
+
+
+def _add_train(commands: "argparse._SubParsersAction[_Parser]") -> None:
+    parser = commands.add_parser(
+        "train",
+        help="train a two-layer network and time it against NumPy",
+        description="Train a two-layer network with softmax cross entropy on handwritten digits or on your own data, "
+        "then train it again with the NumPy reference, and compare times and losses.",
+        allow_abbrev=False,
+    )
+    parser.set_defaults(run=train.run, parser=parser)
+    add = parser.add_argument
+    add("--data", type=Path, metavar="FILE", help=".npz with X and y, or .csv, label last (default: digits)")
+    add("--hidden", type=_integer(1), metavar="N", default=128, help="units of the hidden layer (default: %(default)s)")
+    add("--activation", choices=ACTIVATIONS, default="relu", help="of the hidden layer (default: %(default)s)")
+    add("--epochs", type=_integer(1), metavar="N", default=20, help="passes over the data (default: %(default)s)")
+    add("--batch-size", type=_integer(1), metavar="N", default=32, help="rows in a mini-batch (default: %(default)s)")
+    add("--lr", type=_learning_rate, metavar="X", default=0.05, help="learning rate (default: %(default)s)")
+    add("--momentum", type=_momentum, metavar="X", default=0.9, help="from 0 to below 1 (default: %(default)s)")
+    add("--seed", type=_integer(0), metavar="N", default=0, help="of split, weights and batches (default: %(default)s)")
+    add("--plot", type=Path, metavar="FILE", help="draw both loss curves to this .png, .svg or .pdf")
+    add("--save", type=Path, metavar="FILE", help="save the trained weights to this .npz")
+
+
+def _integer(low: int, high: int = 1_000_000) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        with contextlib.suppress(ValueError):
+            if low <= (value := int(text)) <= high:
+                return value
+        raise argparse.ArgumentTypeError(f"expected an integer from {low} to {high:,}, got {text!r}")
+
+    return parse
+
+
+def _learning_rate(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        if 0 < (value := float(text)) < math.inf:
+            return value
+    raise argparse.ArgumentTypeError(f"expected a finite number above 0, got {text!r}")
+
+
+def _momentum(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        if 0 <= (value := float(text)) < 1:
+            return value
+    raise argparse.ArgumentTypeError(f"expected a number from 0 to below 1, got {text!r}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        The arguments; those of the process by default.
+
+    Returns
+    -------
+    int
+        The exit status: 0, or 1 where a command has run and something is wrong.
+
+    Raises
+    ------
+    SystemExit
+        With status 2 for bad input and 130 for an interrupt, after one line on stderr.
+    """
+    args, unknown = _parser().parse_known_args(argv)
+    command: _Parser = args.parser
+    if unknown:
+        command.error(f"unrecognized arguments: {' '.join(unknown)}")
+    try:
+        status: int = args.run(args)
+        sys.stdout.flush()
+    except InputError as error:
+        command.error(str(error))
+    except MemoryError as error:
+        command.error(f"not enough memory: {error}")
+    except TrainingError as error:
+        sys.stderr.write(command.line(str(error)))
+        return 1
+    except KeyboardInterrupt:
+        command.exit(130, f"{command.prog}: interrupted\n")
+    except BrokenPipeError:  # the reader has left, as `head` does: nobody is there to be told, at exit neither
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return status
