@@ -15,8 +15,8 @@ from numba import njit, prange
 
 from benchmarks import threads
 from fastsoftmax.kernels.elementary import exp_scaled, scale_of
-from fastsoftmax.kernels.lanes import splat
-from fastsoftmax.kernels.memory import lanes_of, load, store
+from fastsoftmax.kernels.lanes import lanes_of, splat
+from fastsoftmax.kernels.memory import load, store
 
 # Arrays of these sizes are in the second-level cache, in the third, and in memory.
 _SIZES = tuple(2**exponent for exponent in (20, 22, 24, 26, 28))

@@ -76,8 +76,8 @@ def log_softmax(logits: object, *, axis: int = -1, out: Array | None = None) -> 
     Examples
     --------
     >>> import fastsoftmax as fs
-    >>> fs.log_softmax([0.0, 40.0]).tolist()
-    [-40.0, -4.248354255291589e-18]
+    >>> print(fs.log_softmax([0.0, 40.0])[1].round(24))
+    -4.248354e-18
     """
     return _row_by_row(kernels.log_softmax_few, kernels.log_softmax, axis, out, logits=logits)
 

@@ -17,12 +17,11 @@ Array = npt.NDArray[Any]
 
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 _REDUCTIONS = ("mean", "sum", "none")
-_INT64_MAX = 2**63 - 1
 
 
 def floats(name: str, value: object) -> Array:
     """Take float32 and float64 as they are, integers as float64."""
-    array = value if isinstance(value, np.ndarray) else np.asarray(value)
+    array = _array(name, value)
     if array.dtype in _FLOATS and array.dtype.isnative:
         return array
     if array.dtype.newbyteorder("=") in _FLOATS:
@@ -30,6 +29,17 @@ def floats(name: str, value: object) -> Array:
     if array.dtype.kind in "iu":
         return array.astype(np.float64)
     raise TypeError(f"{name}: expected float32, float64 or integers, got {array.dtype}")
+
+
+def _array(name: str, value: object) -> Array:
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{name}: expected an array without a mask, got a masked array")
+    if isinstance(value, np.ndarray):
+        return value
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{name}: expected an array, got {type(value).__name__}: {error}") from None
 
 
 def same_dtype(name: str, array: Array, first: str, like: Array) -> None:
@@ -119,14 +129,10 @@ def rows_for(out: Array | None, like: Array, axis: int, inputs: Iterable[Array])
     The kernels finish reading an element before they write it, so `out` may be one of the inputs, but must not overlap
     one in any other way.
     """
-    if (
-        out is not None
-        and axis == out.ndim - 1
-        and out.flags.c_contiguous
-        and out.flags.aligned
-        and all(_same_place(out, array) or not np.may_share_memory(out, array) for array in inputs)
-    ):
-        return rows_of(out, axis)
+    if out is not None and axis == out.ndim - 1 and out.flags.c_contiguous and out.flags.aligned:
+        rows = rows_of(out, axis)
+        if all(_same_place(rows, array) or not np.may_share_memory(rows, array) for array in inputs):
+            return rows
     n_classes = like.shape[axis]
     return np.empty((like.size // n_classes, n_classes), like.dtype)
 
@@ -153,15 +159,15 @@ def class_labels(
     labels: object, shape: tuple[int, ...], n_classes: int, ignore_index: object
 ) -> tuple[Array, int, int]:
     """Take class indices, one a row: (flat labels, index to ignore, number of labels that count)."""
-    array = labels if isinstance(labels, np.ndarray) else np.asarray(labels)
+    array = _array("labels", labels)
     if array.dtype.kind not in "iu":
         raise TypeError(f"labels: expected integers, one a row, got {array.dtype}")
     if array.shape != shape:
         raise ValueError(f"labels: expected shape {shape}, got {array.shape}")
     ignored = integer("ignore_index", ignore_index)
-    if not -_INT64_MAX <= ignored <= _INT64_MAX:
+    if not -(2**63) <= ignored < 2**63:
         raise ValueError(f"ignore_index: expected a 64-bit integer, got {ignored}")
-    flat = contiguous(_int64(array)).reshape(-1)
+    flat = contiguous(_int64(array, ignored)).reshape(-1)
     counted = count_labels(flat, n_classes, ignored)
     if counted < 0:
         wrong = -1 - counted
@@ -173,12 +179,14 @@ def class_labels(
     return flat, ignored, counted
 
 
-def _int64(labels: Array) -> Array:
+def _int64(labels: Array, ignored: int) -> Array:
     if labels.dtype == np.int64 and labels.dtype.isnative:
         return labels
-    if labels.dtype.itemsize == 8:  # unsigned: what does not fit is no class, and must not become one
-        labels = np.minimum(labels, _INT64_MAX)
-    return labels.astype(np.int64)
+    converted = labels.astype(np.int64)
+    if labels.dtype.kind == "u" and labels.dtype.itemsize == 8:
+        # What does not fit is no class, and must not become one, nor the index to ignore.
+        converted[labels >= 2**63] = -1 if ignored != -1 else -2
+    return converted
 
 
 def integer(name: str, value: object) -> int:

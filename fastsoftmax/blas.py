@@ -1,4 +1,4 @@
-"""A product added to what is there, C += Aᵀ·B, by the BLAS that NumPy itself uses.
+"""Matrix products by the BLAS that NumPy uses, and one that adds to what is there, C += Aᵀ·B.
 
 NumPy multiplies into an array but cannot add to one. Its BLAS can, and every CBLAS has the same C interface, so it is
 looked up in NumPy's own extension module: no second BLAS, whose idle threads would get in the way of the first's.
@@ -24,6 +24,12 @@ _SYMBOLS = (
 )
 
 
+def product(a: Array, b: Array, out: Array) -> Array:
+    """Compute A·B into `out`, without a word about infinities and NaN: they are in the result."""
+    with np.errstate(all="ignore"):
+        return np.matmul(a, b, out=out)
+
+
 def add_product(a: Array, b: Array, total: Array, *, temporary: Array) -> None:
     """Add Aᵀ·B to `total`: (D, C) += (N, D)ᵀ·(N, C), all C-contiguous and of one dtype.
 
@@ -42,9 +48,8 @@ def add_product(a: Array, b: Array, total: Array, *, temporary: Array) -> None:
     columns = max(1, temporary.size // max(n_features, 1))
     for start in range(0, n_columns, columns):
         block = total[:, start : start + columns]
-        product = temporary[: block.size].reshape(block.shape)
-        np.matmul(a.T, b[:, start : start + columns], out=product)
-        block += product
+        addend = temporary[: block.size].reshape(block.shape)
+        block += product(a.T, b[:, start : start + columns], addend)
 
 
 def _pointer(array: Array) -> ctypes.c_void_p:

@@ -7,7 +7,7 @@ import numpy as np
 
 from fastsoftmax import arrays, threads
 from fastsoftmax.arrays import Array
-from fastsoftmax.blas import add_product
+from fastsoftmax.blas import add_product, product
 from fastsoftmax.kernels import linear_cross_entropy as kernels
 from fastsoftmax.kernels.few import FEW_CLASSES
 from fastsoftmax.layer import checked_layer
@@ -74,7 +74,7 @@ def linear_cross_entropy(
     else:
         buffer = np.empty((rows, w.shape[1]), x.dtype)
         for chunk in _chunks(len(x), rows):
-            logits = np.matmul(x[chunk], w, out=buffer[: chunk.stop - chunk.start])
+            logits = product(x[chunk], w, buffer[: chunk.stop - chunk.start])
             threads.run(kernels.biased_cross_entropy, logits.size, logits, b, y[chunk], ignored, losses[chunk])
     return reduce(losses, counted, reduction, x.dtype, y.shape)
 
@@ -133,14 +133,14 @@ def linear_cross_entropy_with_grad(
     else:
         bias_sums = np.zeros(b.shape)
         buffer = np.empty((rows, w.shape[1]), x.dtype)
-        temporary = np.empty(max(1, int(workspace * _PRODUCTS) // x.itemsize), x.dtype)
+        temporary = np.empty(max(x.shape[1], int(workspace * _PRODUCTS) // x.itemsize), x.dtype)
         dweight[...] = 0
         for chunk in _chunks(len(x), rows):
-            logits = np.matmul(x[chunk], w, out=buffer[: chunk.stop - chunk.start])
+            logits = product(x[chunk], w, buffer[: chunk.stop - chunk.start])
             kernel = kernels.biased_cross_entropy_with_grad
             threads.run(kernel, logits.size, logits, b, y[chunk], ignored, factor, losses[chunk], bias_sums)
             if inputs_grad:
-                np.matmul(logits, w.T, out=dinputs[chunk])
+                product(logits, w.T, dinputs[chunk])
             add_product(x[chunk], logits, dweight, temporary=temporary)
         dbias[...] = bias_sums
     loss = reduce(losses, counted, reduction, x.dtype, y.shape)

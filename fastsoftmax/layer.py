@@ -4,6 +4,7 @@ import numpy as np
 
 from fastsoftmax import arrays, threads
 from fastsoftmax.arrays import Array
+from fastsoftmax.blas import product
 from fastsoftmax.kernels import reductions as kernels
 from fastsoftmax.reference import LinearGrads
 
@@ -81,7 +82,7 @@ def weight_grad(inputs: object, doutputs: object, *, out: Array | None = None) -
     if dz.shape[1] <= _FEW_COLUMNS:
         threads.run(kernels.weight_grad, x.size, arrays.contiguous(x), arrays.contiguous(dz), result)
     else:
-        np.matmul(x.T, dz, out=result)
+        product(x.T, dz, result)
     return arrays.settle(result, out)
 
 
@@ -154,7 +155,7 @@ def input_grad(doutputs: object, weight: object, *, out: Array | None = None) ->
     if dz.shape[1] <= _FEW_COLUMNS:
         threads.run(kernels.input_grad, result.size, arrays.contiguous(dz), arrays.contiguous(w), result)
     else:
-        np.matmul(dz, w.T, out=result)
+        product(dz, w.T, result)
     return arrays.settle(result, out)
 
 
@@ -218,7 +219,8 @@ def _sides(inputs: object, doutputs: object) -> tuple[Array, Array]:
 def _outputs(x: Array, w: Array, b: Array | None, out: Array | None) -> Array:
     """Compute z = X·W + b of checked arguments."""
     result = arrays.buffer(out, (len(x), w.shape[1]), x.dtype, *((x, w) if b is None else (x, w, b)))
-    np.matmul(x, w, out=result)
+    product(x, w, result)
     if b is not None:
-        result += b
+        with np.errstate(all="ignore"):
+            result += b
     return arrays.settle(result, out)

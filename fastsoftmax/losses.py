@@ -130,7 +130,7 @@ def cross_entropy_with_grad(
     if reduction == "mean":
         factor = factor / counted if counted else 0.0
     rows = arrays.rows_of(array, axis)
-    dlogits = arrays.rows_for(out, array, axis, (rows,))
+    dlogits = arrays.rows_for(out, array, axis, (rows, flat_labels, row_factors))
     losses = np.empty(len(rows))
     kernel = by_classes(rows.shape[1], few=kernels.cross_entropy_with_grad_few, many=kernels.cross_entropy_with_grad)
     threads.run(kernel, rows.size, rows, flat_labels, ignored, factor, row_factors, losses, dlogits)

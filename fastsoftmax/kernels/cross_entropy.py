@@ -126,4 +126,4 @@ def total_loss(losses):
         total = add_to_sum(total, load(losses, i))
         i += 8
     total = add_to_sum(total, load_first(losses, i, losses.size - i, 0.0))
-    return sum_of(total)
+    return sum_of(total, losses)

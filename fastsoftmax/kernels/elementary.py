@@ -11,6 +11,7 @@ from .lanes import (
     polynomial,
     power_of_two,
     split_exponent,
+    where_equal,
     where_greater,
     wide,
     zero_below,
@@ -102,6 +103,7 @@ def quotient_of(like, weights, totals):
     rounded = halves(high)
     rest = (fma(zero - q[0], totals[0], weights[0]), fma(zero - q[1], totals[1], weights[1]))
     low = join(like, (q[0] - rounded[0]) + rest[0] / totals[0], (q[1] - rounded[1]) + rest[1] / totals[1])
+    low = where_equal(low, low, low, _zero(low))  # NaN where the quotient is infinite
     return high, low, _smallest_normal(high) / _size(high), _smallest_normal(high) / _size(low)
 
 

@@ -4,6 +4,8 @@ Rows are cut into blocks by the shape alone and the blocks' sums added in order,
 many threads there are. Within a block float64 holds what float32 vectors add up to.
 """
 
+import math
+
 import numpy as np
 from numba import prange
 
@@ -74,7 +76,8 @@ def settle(doutputs, sums, total, count):
             total[column] += sums[column]
         else:  # sums first, what they rounded off second
             place = column // 8 * 16 + column % 8
-            total[column] += sums[place] + sums[place + 8]
+            rounded_off = sums[place + 8]  # NaN where the sum is infinite
+            total[column] += sums[place] if math.isnan(rounded_off) else sums[place] + rounded_off
 
 
 @twins

@@ -75,7 +75,7 @@ def exp_sum(logits, start, stop, skip, scale, out):
             store_first(out, i, stop - i, e)
         total = add_to_sum(total, e)
         i += width
-    return sum_of(total)
+    return sum_of(total, logits)
 
 
 @inline
@@ -138,7 +138,7 @@ def _wide_log_sum(logits, start, stop, m):
         low, high = halves(load_first(logits, i, stop - i, -math.inf))
         others = add_to_sum(others, drop_lane(exp_scaled(low, scale), skip - i))
         others = add_to_sum(others, drop_lane(exp_scaled(high, scale), skip - i - 8))
-    return first_lane(log1p(wide(sum_of(others)) / exp_scaled(top, scale)))
+    return first_lane(log1p(wide(sum_of(others, top)) / exp_scaled(top, scale)))
 
 
 @inline
@@ -165,7 +165,7 @@ def softmax_backward_row(probs, dprobs, start, stop, dlogits):
     while i < stop:
         total = add_to_sum(total, load_first(probs, i, stop - i, 0.0) * load_first(dprobs, i, stop - i, 0.0))
         i += width
-    mean = splat(probs, sum_of(total))
+    mean = splat(probs, sum_of(total, probs))
     i = start
     while i < stop:
         a = load_first(probs, i, stop - i, 0.0)
@@ -185,7 +185,7 @@ def log_softmax_backward_row(log_probs, dlog_probs, start, stop, dlogits):
     top = splat(log_probs, 0.0)
     scale = scale_of(top)
     one = first_lane(exp_scaled(top, scale))
-    minus_total = splat(log_probs, -sum_of(total) / one)
+    minus_total = splat(log_probs, -sum_of(total, log_probs) / one)
     i = start
     while i < stop:
         a = exp_scaled(load_first(log_probs, i, stop - i, 0.0), scale)

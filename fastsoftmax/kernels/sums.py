@@ -114,7 +114,7 @@ def halves_of_sum(typingctx, total, like):
     def codegen(context, builder, sig, args):
         if like.dtype == types.float32:
             return args[0]
-        value = builder.fadd(*cgutils.unpack_tuple(builder, args[0]))
+        value = _build_settled(builder, *cgutils.unpack_tuple(builder, args[0]))
         return context.make_tuple(builder, total, [value, value])
 
     return total(total, like), codegen
@@ -160,6 +160,12 @@ def _build_two_sum(builder, total, addend, error):
     return [new, builder.fadd(error, lost)]
 
 
+def _build_settled(builder, first, second):
+    """Add the two parts of a float64 sum; the second is NaN where the first is infinite, and does not count there."""
+    counts = builder.fcmp_ordered("ord", second, second)
+    return builder.fadd(first, builder.select(counts, second, ir.Constant(second.type, None)))
+
+
 @inline
 def add_four_to_sum(total, a, b, c, d):
     """Add four vectors to a running sum; float32 ones to each other first, which rounds them less than they are."""
@@ -169,17 +175,18 @@ def add_four_to_sum(total, a, b, c, d):
 
 
 @intrinsic
-def sum_of(typingctx, total):
-    """Give the value of a running sum as one float64; folding its lanes rounds nothing off."""
+def sum_of(typingctx, total, like):
+    """Give the value of a running sum of vectors of the dtype of `like` as one float64."""
     if total != _PAIR:
         return None
 
     def codegen(context, builder, sig, args):
         first, second = cgutils.unpack_tuple(builder, args[0])
+        if like.dtype == types.float32:
+            return _fold(builder, builder.fadd(first, second), builder.fadd)
         while first.type.count > 1:
             error = builder.fadd(*_split(builder, second))
             first, second = _build_two_sum(builder, *_split(builder, first), error)
-        value, rest = (builder.extract_element(vector, INT32(0)) for vector in (first, second))
-        return builder.fadd(value, rest)
+        return builder.extract_element(_build_settled(builder, first, second), INT32(0))
 
-    return types.float64(total), codegen
+    return types.float64(total, like), codegen
