@@ -1,0 +1,150 @@
+"""Four ulp, each row's loss and every entry, where others lose thousands.
+
+The truth is computed with at least eleven more bits, and as carefully: each sum leaves out the term that would swallow
+the others.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+import fastsoftmax as fs
+
+SHAPES = [(256, 10), (300, 70), (64, 1000), (4, 128_256)]
+
+
+def ahead(z, y, lead):
+    """The label's class ahead of the greatest other one."""
+    rows = np.arange(len(y))
+    z[rows, y] = -np.inf
+    z[rows, y] = z.max(axis=1) + lead
+    return z
+
+
+def all_but_one(z, y):
+    z[np.arange(z.shape[1]) != y[:, None]] = -np.inf
+    return z
+
+
+# From standard normal logits and labels to logits that hurt.
+TORTURE = {
+    "spread 0.1": lambda z, y: 0.1 * z,
+    "spread 3": lambda z, y: 3 * z,
+    "spread 20": lambda z, y: 20 * z,
+    "spread 80": lambda z, y: 80 * z,
+    "ahead by 1": lambda z, y: ahead(z, y, 1),
+    "ahead by 20": lambda z, y: ahead(3 * z, y, 20),
+    "ahead by 60": lambda z, y: ahead(3 * z, y, 60),
+    "behind by 60": lambda z, y: ahead(z, y, -60),
+    "ties": lambda z, y: np.round(z),
+    "all tied": lambda z, y: np.full_like(z, 0.3),
+    "all tied far from zero": lambda z, y: np.full_like(z, -12345.678),
+    "near 3000": lambda z, y: z + 3000,
+    "near -3000": lambda z, y: 3 * z - 3000,
+    "around the switch at 2048": lambda z, y: 20 * z + 2048,
+    "all -inf but one": all_but_one,
+    "half -inf": lambda z, y: np.where(z < 0, -np.inf, 9 * z),
+    "1e30": lambda z, y: 1e30 * z,
+    "tied at 1e30": lambda z, y: np.round(z) * 1e30,
+}
+
+
+class Truth(NamedTuple):
+    logits: np.ndarray
+    labels: np.ndarray
+    probs: np.ndarray
+    log_probs: np.ndarray
+    lse: np.ndarray
+    losses: np.ndarray
+    dlogits: np.ndarray
+
+
+def exp_of_difference(z, m):
+    """exp(z − m) with what rounding z − m loses."""
+    with np.errstate(invalid="ignore"):
+        d = z - m
+        back = d - z
+        lost = (z - (d - back)) - (m + back)
+    return np.exp(d) * (1 + np.where(np.isfinite(lost), lost, 0))
+
+
+def truth_of(logits, labels, wide):
+    z, rows = logits.astype(wide), np.arange(len(labels))
+    top = z.argmax(axis=1)
+    m = z[rows, top, None]
+    e = exp_of_difference(z, m)
+    others = e.copy()
+    others[rows, top] = 0
+    log_sum = np.log1p(others.sum(axis=1))  # relative to m
+    total = 1 + others.sum(axis=1)
+
+    not_label = e.copy()
+    not_label[rows, labels] = 0
+    r = not_label.sum(axis=1)
+    is_top = z[rows, labels] == m[:, 0]
+    behind = m[:, 0] - z[rows, labels]
+    dlogits = not_label / total[:, None]
+    dlogits[rows, labels] = -r / total
+    return Truth(
+        logits,
+        labels,
+        e / total[:, None],
+        (z - m) - log_sum[:, None],
+        m[:, 0] + log_sum,
+        np.where(is_top, np.log1p(r), behind + log_sum),
+        dlogits,
+    )
+
+
+@pytest.fixture(scope="module", params=SHAPES, ids=lambda shape: f"{shape[0]}x{shape[1]}")
+def shape(request):
+    return request.param
+
+
+@pytest.fixture(autouse=True)
+def serial(force):
+    force("serial")
+
+
+@pytest.fixture(scope="module", params=TORTURE)
+def case(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def truth(shape, dtype, case, wider):
+    rng = np.random.default_rng(shape)
+    z, y = rng.standard_normal(shape), rng.integers(shape[1], size=shape[0])
+    logits = TORTURE[case](z, y).astype(dtype)
+    if case == "half -inf":
+        y = logits.argmax(axis=1)
+        logits[::2] = np.where(logits[::2] == -np.inf, -np.inf, logits[::2] / 9)
+    return truth_of(logits, y, wider(dtype))
+
+
+def test_softmax(truth, assert_ulps):
+    assert_ulps(fs.softmax(truth.logits), truth.probs)
+
+
+def test_log_softmax(truth, assert_ulps):
+    assert_ulps(fs.log_softmax(truth.logits), truth.log_probs)
+
+
+def test_logsumexp(truth, assert_ulps):
+    assert_ulps(fs.logsumexp(truth.logits), truth.lse)
+
+
+def test_loss(truth, assert_ulps):
+    assert_ulps(fs.cross_entropy(truth.logits, truth.labels, reduction="none"), truth.losses)
+    assert_ulps(fs.cross_entropy(truth.logits, truth.labels, reduction="sum"), truth.losses.sum())
+    assert_ulps(fs.cross_entropy(truth.logits, truth.labels), truth.losses.mean())
+
+
+def test_gradient(truth, assert_ulps):
+    loss, dlogits = fs.cross_entropy_with_grad(truth.logits, truth.labels, reduction="none")
+    assert_ulps(loss, truth.losses)
+    assert_ulps(dlogits, truth.dlogits)
+    loss, dlogits = fs.cross_entropy_with_grad(truth.logits, truth.labels)
+    assert_ulps(loss, truth.losses.mean())
+    assert_ulps(dlogits, truth.dlogits / len(truth.labels))

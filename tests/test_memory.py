@@ -1,0 +1,37 @@
+"""In place needs no memory, and the linear head never holds all of the logits."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+
+import fastsoftmax as fs
+
+
+def peak_of(function, *args, **options):
+    """The most bytes of arrays that a call held at a time; kernels are compiled before."""
+    function(*args, **options)
+    tracemalloc.start()
+    try:
+        function(*args, **options)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("shape", [(2000, 100), (20, 100, 100), (200_000,)], ids=str)
+@pytest.mark.parametrize("name", ["softmax", "log_softmax", "cross_entropy_with_grad"])
+def test_in_place(name, shape):
+    z = np.zeros(shape, np.float32)
+    labels = [np.zeros(shape[:-1], np.int64)] if name == "cross_entropy_with_grad" else []
+    assert peak_of(getattr(fs, name), z, *labels, out=z) < z.nbytes / 10
+
+
+@pytest.mark.parametrize("classes", [40, 500])
+@pytest.mark.parametrize("name", ["linear_cross_entropy", "linear_cross_entropy_with_grad"])
+def test_linear_head(name, classes):
+    x, w, y = np.ones((40_000_000 // 500 // classes, 3), np.float32), np.ones((3, classes), np.float32), None
+    y = np.zeros(len(x), np.int64)
+    logits = 4 * len(x) * classes
+    results = 2 * x.nbytes + w.nbytes + 8 * len(x)  # and the losses, in float64
+    assert peak_of(getattr(fs, name), x, w, None, y, workspace=2**15) < results + 2 * 2**15 < logits / 2

@@ -1,0 +1,228 @@
+"""Every way to the same result gives the same bits; the fused head agrees with its parts to rounding."""
+
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numba
+import numpy as np
+import pytest
+
+import fastsoftmax as fs
+
+CLASSES = [1, 2, 3, 10, 16, 17, 33, 63, 64, 65, 130, 1000]
+ROW_BY_ROW = [
+    "softmax",
+    "log_softmax",
+    "logsumexp",
+    "softmax_backward",
+    "log_softmax_backward",
+    "cross_entropy",
+    "cross_entropy_with_grad",
+]
+LAYER = [
+    "linear",
+    "weight_grad",
+    "bias_grad",
+    "input_grad",
+    "linear_backward",
+    "linear_cross_entropy",
+    "linear_cross_entropy_with_grad",
+]
+
+
+def like(arguments, change):
+    """The same arguments with every array changed."""
+    return {name: change(value) if isinstance(value, np.ndarray) else value for name, value in arguments.items()}
+
+
+@pytest.mark.parametrize("classes", [*CLASSES, 50257])
+@pytest.mark.parametrize("name", ROW_BY_ROW + LAYER)
+def test_serial_is_parallel(name, classes, force, arguments, assert_same_bits):
+    args = arguments(2500 if classes == 10 else 300 if classes < 1000 else 3, classes, np.float32)[name]
+    twins = {}
+    for twin in ("serial", "parallel"):
+        force(twin)
+        twins[twin] = getattr(fs, name)(**args)
+    assert_same_bits(twins["parallel"], twins["serial"])
+
+
+@pytest.mark.parametrize("classes", CLASSES)
+@pytest.mark.parametrize("name", ROW_BY_ROW)
+def test_a_row_alone_is_the_row_in_a_batch(name, classes, dtype, arguments, results, assert_same_bits):
+    args = arguments(35, classes, dtype)[name]
+    whole = results(getattr(fs, name)(**args))
+    for row in range(35):
+        alone = getattr(fs, name)(**like(args, lambda array, row=row: array[row : row + 1].copy()))
+        assert_same_bits(results(alone), [part[row : row + 1] for part in whole], f"row {row}")
+
+
+@pytest.mark.parametrize("classes", CLASSES)
+@pytest.mark.parametrize("name", ROW_BY_ROW)
+def test_the_place_of_a_row_does_not_matter(name, classes, dtype, arguments, results, assert_same_bits):
+    args = arguments(50, classes, dtype)[name]
+    whole = results(getattr(fs, name)(**args))
+    order = np.random.default_rng(0).permutation(50)
+    for rows in (order, slice(3, None), slice(None, None, -7)):
+        assert_same_bits(
+            results(getattr(fs, name)(**like(args, lambda array, rows=rows: array[rows].copy()))),
+            [part[rows] for part in whole],
+        )
+
+
+@pytest.mark.parametrize("classes", CLASSES)
+def test_in_place_is_out_of_place(function_with_out, classes, dtype, twin, arguments, results, assert_same_bits):
+    """`out`, fresh or any one of the inputs that has the result's shape."""
+    function = getattr(fs, function_with_out)
+    args = arguments(70, classes, dtype, features=classes)[function_with_out]
+    want = results(function(**args))
+    out = np.full_like(want[-1], np.nan)
+    got = results(function(**args, out=out))
+    assert got[-1] is out
+    assert_same_bits(got, want)
+    for name, value in args.items():
+        if isinstance(value, np.ndarray) and (value.shape, value.dtype) == (out.shape, out.dtype):
+            fresh = like(args, np.copy)
+            got = results(function(**fresh, out=fresh[name]))
+            assert got[-1] is fresh[name]
+            assert_same_bits(got, want, f"out={name}")
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("classes", CLASSES)
+def test_loss_with_and_without_gradient(classes, reduction, dtype, rows_that_hurt, assert_same_bits):
+    z, y = rows_that_hurt(70, classes, dtype)
+    y[::6] = -100
+    loss = fs.cross_entropy(z, y, reduction=reduction)
+    assert_same_bits(fs.cross_entropy_with_grad(z, y, reduction=reduction)[0], loss)
+    dloss = 3.0 if reduction != "none" else np.arange(70.0)
+    assert_same_bits(fs.cross_entropy_with_grad(z, y, reduction=reduction, dloss=dloss)[0], loss)
+
+
+@pytest.mark.parametrize("classes", CLASSES)
+def test_gradient_of_the_sum_and_of_each_row(classes, dtype, rows_that_hurt, assert_same_bits):
+    z, y = rows_that_hurt(70, classes, dtype)
+    _, rows = fs.cross_entropy_with_grad(z, y, reduction="none")
+    _, total = fs.cross_entropy_with_grad(z, y, reduction="sum")
+    _, ones = fs.cross_entropy_with_grad(z, y, reduction="none", dloss=np.ones(70, dtype))
+    assert_same_bits([total, ones], [rows, rows])
+
+
+@pytest.mark.parametrize(("rows", "features", "classes"), [(300, 7, 10), (70, 33, 64), (2500, 20, 3)])
+def test_parts_of_linear_backward(rows, features, classes, dtype, twin, arguments, assert_same_bits):
+    args = arguments(rows, classes, dtype, features)["linear_backward"]
+    x, w, dz = args.values()
+    parts = fs.LinearGrads(fs.input_grad(dz, w), fs.weight_grad(x, dz), fs.bias_grad(dz))
+    assert_same_bits(fs.linear_backward(**args), parts)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("with_bias", [True, False], ids=["bias", "no bias"])
+@pytest.mark.parametrize(("rows", "features", "classes"), [(1, 3, 2), (300, 7, 10), (70, 33, 64), (2500, 20, 3)])
+def test_fused_head_is_its_parts(rows, features, classes, with_bias, reduction, dtype, twin, arguments):
+    args = arguments(rows, classes, dtype, features)["linear_cross_entropy"]
+    x, w, b, y = args["inputs"], args["weight"], args["bias"] if with_bias else None, args["labels"]
+    y[::5] = -100
+    y[0] = 0
+    loss, dz = fs.cross_entropy_with_grad(fs.linear(x, w, b), y, reduction=reduction)
+    parts = fs.linear_backward(x, w, dz)
+    close = {"rtol": 1000 * np.finfo(dtype).eps, "atol": 100 * np.finfo(dtype).eps}
+    np.testing.assert_allclose(fs.linear_cross_entropy(x, w, b, y, reduction=reduction), loss, **close)
+    fused_loss, fused = fs.linear_cross_entropy_with_grad(x, w, b, y, reduction=reduction)
+    np.testing.assert_allclose(fused_loss, loss, **close)
+    for name, got, want in zip(parts._fields, fused, parts, strict=True):
+        if name == "dbias" and not with_bias:
+            assert got is None
+        else:
+            atol = close["atol"] * np.abs(want).max()
+            np.testing.assert_allclose(got, want, rtol=close["rtol"], atol=atol, err_msg=name)
+
+
+@pytest.mark.parametrize("classes", [10, 70])
+def test_head_without_the_gradient_of_the_inputs(classes, dtype, twin, arguments, assert_same_bits):
+    args = arguments(300, classes, dtype)["linear_cross_entropy_with_grad"]
+    loss, grads = fs.linear_cross_entropy_with_grad(**args)
+    got, some = fs.linear_cross_entropy_with_grad(**args, inputs_grad=False)
+    assert some.dinputs is None
+    assert_same_bits((got, some), (loss, grads._replace(dinputs=None)))
+
+
+@pytest.mark.parametrize("workspace", [1, 5000, 100_000])
+@pytest.mark.parametrize("blas", ["adds", "does not add"])
+@pytest.mark.parametrize("classes", [10, 70, 1000])
+def test_head_in_chunks(classes, blas, workspace, dtype, twin, arguments, results, monkeypatch):
+    """One row at a time, some, or all; with NumPy's BLAS adding to the weight's gradient, and where it is not found."""
+    if blas == "does not add":
+        monkeypatch.setattr("fastsoftmax.blas._gemm", lambda dtype: None)
+    args = arguments(70, classes, dtype)["linear_cross_entropy_with_grad"]
+    args["labels"][3:50] = -100
+    eps = np.finfo(dtype).eps
+    whole = fs.linear_cross_entropy_with_grad(**args)
+    chunks = fs.linear_cross_entropy_with_grad(**args, workspace=workspace)
+    for got, want in zip(results(chunks), results(whole), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1000 * eps, atol=100 * eps * np.abs(want).max())
+    loss = fs.linear_cross_entropy(**args, workspace=workspace)
+    np.testing.assert_allclose(loss, whole[0], rtol=1000 * eps)
+
+
+# Number of threads -----------------------------------------------------------------------------------------------
+
+# The number of threads is limited by what Numba was started with, so more threads than cores need a new process.
+IN_NEW_PROCESS = """
+import pickle, sys
+import numba
+import fastsoftmax as fs
+calls = pickle.load(sys.stdin.buffer)
+results = []
+for threads in range(1, numba.config.NUMBA_NUM_THREADS + 1):
+    numba.set_num_threads(threads)
+    results.append([getattr(fs, name)(**arguments) for name, arguments in calls])
+pickle.dump(results, sys.stdout.buffer)
+"""
+
+
+def test_same_bits_on_any_number_of_threads(arguments, force, assert_same_bits):
+    """One to four threads (no one has three cores), with sizes above every cutoff: blocks, strips and ragged ends."""
+    products = ["weight_grad", "bias_grad"]  # what adds rows up, so that blocks of rows could show
+    calls = [(name, args) for name, args in arguments(301, 130, np.float32).items() if name in ROW_BY_ROW]
+    calls += [
+        (name, args) for name, args in arguments(5003, 10, np.float32, 9).items() if name in ROW_BY_ROW + products
+    ]
+    calls += [("bias_grad", {"doutputs": np.random.default_rng(0).standard_normal((2500, 2100), np.float32)})]
+    calls += [
+        (name, {**args, "reduction": reduction})
+        for name, args in arguments(5003, 10, np.float32).items()
+        for reduction in ("mean", "sum")
+        if name.startswith("cross_entropy")
+    ]
+    run = subprocess.run(
+        [sys.executable, "-c", IN_NEW_PROCESS],
+        input=pickle.dumps(calls),
+        env={**os.environ, "NUMBA_NUM_THREADS": "4", "PYTHONPATH": str(Path(fs.__file__).parents[1])},
+        capture_output=True,
+        timeout=300,
+    )
+    assert run.returncode == 0, run.stderr.decode()
+    force("serial")
+    want = [getattr(fs, name)(**args) for name, args in calls]
+    by_threads = pickle.loads(run.stdout)
+    assert len(by_threads) == 4
+    for threads, got in enumerate(by_threads, start=1):
+        for (name, _), a, b in zip(calls, got, want, strict=True):
+            assert_same_bits(a, b, f"{name}, {threads} threads")
+
+
+def test_again_and_again(arguments, assert_same_bits):
+    """The pool hands out work in another order each time."""
+    args = arguments(5003, 10, np.float32)["cross_entropy_with_grad"]
+    args["reduction"] = "mean"
+    first = fs.cross_entropy_with_grad(**args)
+    for threads in (1, numba.config.NUMBA_NUM_THREADS) * 5:
+        before = numba.get_num_threads()
+        numba.set_num_threads(threads)
+        try:
+            assert_same_bits(fs.cross_entropy_with_grad(**args), first)
+        finally:
+            numba.set_num_threads(before)
