@@ -131,19 +131,19 @@ def rows_for(out: Array | None, like: Array, axis: int, inputs: Iterable[Array])
     """
     if out is not None and axis == out.ndim - 1 and out.flags.c_contiguous and out.flags.aligned:
         rows = rows_of(out, axis)
-        if all(_same_place(rows, array) or not np.may_share_memory(rows, array) for array in inputs):
+        if all(array is rows or not np.may_share_memory(rows, array) or _same_place(rows, array) for array in inputs):
             return rows
     n_classes = like.shape[axis]
     return np.empty((like.size // n_classes, n_classes), like.dtype)
 
 
 def _same_place(a: Array, b: Array) -> bool:
-    return a is b or (a.ctypes.data == b.ctypes.data and a.strides == b.strides and a.shape == b.shape)
+    return bool(a.ctypes.data == b.ctypes.data and a.strides == b.strides and a.shape == b.shape)
 
 
 def deliver(rows: Array, out: Array | None, like: Array, axis: int) -> Array:
     """Give the rows the shape of `like`; in `out`, if there is one."""
-    if out is not None and np.may_share_memory(rows, out):
+    if rows is out or (out is not None and np.may_share_memory(rows, out)):
         return out
     if like.ndim != 2:
         rows = rows.reshape(*row_shape(like, axis), like.shape[axis])

@@ -135,6 +135,16 @@ def test_logsumexp(truth, assert_ulps):
     assert_ulps(fs.logsumexp(truth.logits), truth.lse)
 
 
+@pytest.mark.parametrize("classes", [3, 10, 63, 70, 1000])
+def test_logsumexp_near_zero(classes, dtype, wider, assert_ulps):
+    """Where m and log Σ all but cancel: float32 keeps its digits, float64 what it can hold of m."""
+    z = 3 * np.random.default_rng(classes).standard_normal((50, classes))
+    logits = (z - fs.logsumexp(z, keepdims=True) + np.linspace(-0.01, 0.01, 50)[:, None]).astype(dtype)
+    lse = truth_of(logits, np.zeros(50, int), wider(dtype)).lse
+    slack = 0 if dtype == np.float32 else 4 * np.spacing(np.abs(logits).max(axis=1))
+    assert_ulps(fs.logsumexp(logits), lse, slack=slack)
+
+
 def test_loss(truth, assert_ulps):
     assert_ulps(fs.cross_entropy(truth.logits, truth.labels, reduction="none"), truth.losses)
     assert_ulps(fs.cross_entropy(truth.logits, truth.labels, reduction="sum"), truth.losses.sum())

@@ -69,31 +69,47 @@ def few_rows(logits, n_classes, labels, ignore_index, losses, first, last, offse
     """Write the losses of rows first to last, a bundle at a time; their logits begin `offset` rows earlier."""
     width = lanes_of(logits)
     lanes = empty_lanes(logits, n_classes)
-    bundle_labels = np.zeros(width, logits.dtype)
-    for row in range(first, last, width):
-        count = min(width, last - row)
-        _labels_of(labels, ignore_index, row, count, bundle_labels)
-        to_lanes(logits, row - offset, count, n_classes, lanes)
-        bundle_losses, _, _ = cross_entropy_lanes(lanes, n_classes, load(bundle_labels, 0))
-        store_losses(losses, row, count, lanes, bundle_losses)
+    floats = np.zeros(width, logits.dtype)
+    whole = last - (last - first) % width
+    for row in range(first, whole, width):  # the number of rows is a constant to the compiler here
+        _bundle(logits, n_classes, labels, ignore_index, losses, row, width, offset, lanes, floats)
+    if whole < last:
+        _bundle(logits, n_classes, labels, ignore_index, losses, whole, last - whole, offset, lanes, floats)
+
+
+@inline
+def _bundle(logits, n_classes, labels, ignore_index, losses, row, n_rows, offset, lanes, floats):
+    _labels_of(labels, ignore_index, row, n_rows, floats)
+    to_lanes(logits, row - offset, n_rows, n_classes, lanes)
+    bundle_losses, _, _ = cross_entropy_lanes(lanes, n_classes, load(floats, 0))
+    store_losses(losses, row, n_rows, lanes, bundle_losses)
 
 
 @inline
 def few_rows_with_grad(logits, n_classes, labels, ignore_index, weight, dloss, losses, dlogits, first, last, offset):
     """Do the same, and write the gradient, which begins `offset` rows earlier too."""
     width = lanes_of(logits)
-    lanes = empty_lanes(logits, n_classes)
-    bundle_labels = np.zeros(width, logits.dtype)
-    weights = np.zeros(16)
-    for row in range(first, last, width):
-        count = min(width, last - row)
-        _labels_of(labels, ignore_index, row, count, bundle_labels)
-        for lane in range(count):
+    room = (empty_lanes(logits, n_classes), np.zeros(width, logits.dtype), np.full(16, weight))
+    args = (logits, n_classes, labels, ignore_index, weight, dloss, losses, dlogits)
+    whole = last - (last - first) % width
+    for row in range(first, whole, width):
+        _bundle_with_grad(args, row, width, offset, room)
+    if whole < last:
+        _bundle_with_grad(args, whole, last - whole, offset, room)
+
+
+@inline
+def _bundle_with_grad(args, row, n_rows, offset, room):
+    logits, n_classes, labels, ignore_index, weight, dloss, losses, dlogits = args
+    lanes, floats, weights = room
+    _labels_of(labels, ignore_index, row, n_rows, floats)
+    if dloss.size:
+        for lane in range(n_rows):
             weights[lane] = weight_of(row + lane, weight, dloss)
-        to_lanes(logits, row - offset, count, n_classes, lanes)
-        bundle_losses = cross_entropy_with_grad_lanes(lanes, n_classes, load(bundle_labels, 0), weights)
-        store_losses(losses, row, count, lanes, bundle_losses)
-        from_lanes(lanes, count, n_classes, dlogits, row - offset)
+    to_lanes(logits, row - offset, n_rows, n_classes, lanes)
+    bundle_losses = cross_entropy_with_grad_lanes(lanes, n_classes, load(floats, 0), weights)
+    store_losses(losses, row, n_rows, lanes, bundle_losses)
+    from_lanes(lanes, n_rows, n_classes, dlogits, row - offset)
 
 
 @twins

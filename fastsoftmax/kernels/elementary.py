@@ -88,6 +88,7 @@ def exp_scaled(z, scale):
 
 
 _smallest_normal = constant(2.0**-126, 2.0**-1022)
+_as_much_lower = constant(2.0**25, 2.0**54)  # what the lower part of a quotient is below the higher, about
 
 
 @inline
@@ -97,14 +98,17 @@ def quotient_of(like, weights, totals):
     The quotient comes in two parts, so that only the product is rounded: a row of one class is exactly 1. With each
     comes what x must not be below for a product that is a normal number: subnormal ones are slow to compute.
     """
-    zero = wide(0.0)
     q = (weights[0] / totals[0], weights[1] / totals[1])
     high = join(like, q[0], q[1])
     rounded = halves(high)
-    rest = (fma(zero - q[0], totals[0], weights[0]), fma(zero - q[1], totals[1], weights[1]))
-    low = join(like, (q[0] - rounded[0]) + rest[0] / totals[0], (q[1] - rounded[1]) + rest[1] / totals[1])
+    if lanes_of(like) == 16:
+        low = join(like, q[0] - rounded[0], q[1] - rounded[1])
+    else:  # the quotient itself was rounded
+        rest = fma(wide(0.0) - q[0], totals[0], weights[0]) / totals[0]
+        low = join(like, rest, rest)
     low = where_equal(low, low, low, _zero(low))  # NaN where the quotient is infinite
-    return high, low, _smallest_normal(high) / _size(high), _smallest_normal(high) / _size(low)
+    floor = _smallest_normal(high) / _size(high)
+    return high, low, floor, floor * _as_much_lower(high)
 
 
 @inline
@@ -140,9 +144,10 @@ _LN2_LOW = 1.9082149292705877e-10
 def log1p(x):
     """Compute log(1 + x) for float64 lanes x ≥ 0."""
     one_plus = _one(x) + x
-    rounded_off = (x - (one_plus - _one(x))) / one_plus
-    k, f = split_exponent(one_plus)
+    k, f, scale = split_exponent(one_plus)
     d = f - _one(x)
+    # What 1 + x rounded off, over 1 + x. Where that counts, 1/f is close to 1 − d + d².
+    rounded_off = (x - (one_plus - _one(x))) * scale * fma(d, d, _one(x) - d)
     s = d / (f + _one(x))
     s2 = s * s
     # log f = 2·atanh s, arranged so that the exact d is its leading term.

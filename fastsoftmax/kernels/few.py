@@ -17,7 +17,7 @@ from .rows import CANCELS, loss_of
 from .sums import add_to_sum, empty_sum, greatest_lane, halves, halves_of_sum, join
 
 FEW_CLASSES = 64  # below this a bundle of rows is faster than its rows one by one
-CHUNK = 256  # rows that a thread takes at a time
+CHUNK = 512  # rows that a thread takes at a time
 
 # Labels of rows that have none, and of rows to leave out.
 NO_LABEL = -2.0
@@ -211,6 +211,6 @@ def cross_entropy_with_grad_lanes(lanes, n_classes, labels, weights):
     losses, others, totals = cross_entropy_lanes(lanes, n_classes, labels)
     low, high = load(weights, 0), load(weights, 8)
     quotient = quotient_of(labels, (low, high), totals)
-    minus_label = join(labels, low * (others[0] / totals[0]), high * (others[1] / totals[1]))
+    minus_label = join(labels, others[0] * (low / totals[0]), others[1] * (high / totals[1]))
     lanes_multiply(lanes, n_classes, labels, quotient, splat(lanes, 0.0) - minus_label)
     return losses

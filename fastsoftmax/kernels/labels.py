@@ -1,5 +1,7 @@
 """Class labels, checked before anything is read or written by them: Numba checks no bounds."""
 
+import numpy as np
+
 from .jit import serial
 
 
@@ -8,9 +10,11 @@ def count_labels(labels, n_classes, ignore_index):
     """Count the labels that are not ignored; if one is no class, return −1 − its row."""
     counted = 0
     wrong = 0
-    for label in labels:
-        counted += label != ignore_index
-        wrong += (label != ignore_index) & ((label < 0) | (label >= n_classes))
+    for row in range(labels.size):
+        counts = labels[row] != ignore_index
+        counted += counts
+        # A negative label is a huge unsigned one: one comparison finds both kinds.
+        wrong += counts & (np.uint64(labels[row]) >= np.uint64(n_classes))
     if wrong:
         for row in range(labels.size):
             label = labels[row]

@@ -224,20 +224,22 @@ def power_of_two(typingctx, shifted):
 
 @intrinsic
 def split_exponent(typingctx, value):
-    """Split positive normal float64 lanes into (k, f): value = 2ᵏ·f with f from √½ to √2."""
+    """Split positive normal float64 lanes into (k, f, 2⁻ᵏ): value = 2ᵏ·f with f from √½ to √2."""
     if value != Lanes(types.float64):
         return None
-    pair = types.UniTuple(value, 2)
+    parts = types.UniTuple(value, 3)
 
     def codegen(context, builder, sig, args):
-        integers = ir.VectorType(_INT64, value.count)
+        vector, integers = args[0].type, ir.VectorType(_INT64, value.count)
         bits = builder.bitcast(args[0], integers)
         shift = _constant(integers, 52)
         exponent = builder.ashr(builder.sub(bits, _constant(integers, _BITS_OF_SQRT_HALF)), shift)
-        fraction = builder.bitcast(builder.sub(bits, builder.shl(exponent, shift)), args[0].type)
-        return context.make_tuple(builder, pair, [builder.sitofp(exponent, args[0].type), fraction])
+        fraction = builder.bitcast(builder.sub(bits, builder.shl(exponent, shift)), vector)
+        inverse = builder.shl(builder.sub(_constant(integers, 1023), exponent), shift)
+        k = builder.sitofp(exponent, vector)
+        return context.make_tuple(builder, parts, [k, fraction, builder.bitcast(inverse, vector)])
 
-    return pair(value), codegen
+    return parts(value), codegen
 
 
 # Constants and polynomials ---------------------------------------------------------------------------------------

@@ -200,8 +200,8 @@ def loss_of(top, z_label, e_top, e_label, others):
     log Σ − (z_y − m) would cancel where the model is sure. If the label is the maximum, the loss is log1p(Σ_{j≠y} e_j /
     e_y); if not, both terms of (m − z_y) + log Σ are positive.
     """
-    x = where_equal(z_label, top, others / e_label, (others + (e_label - e_top)) / e_top)
-    return (top - z_label) + log1p(x)
+    others = where_equal(z_label, top, others, others + (e_label - e_top))
+    return (top - z_label) + log1p(others / where_equal(z_label, top, e_label, e_top))
 
 
 @inline
