@@ -134,14 +134,18 @@ def linear_cross_entropy_with_grad(
         bias_sums = np.zeros(b.shape)
         buffer = np.empty((rows, w.shape[1]), x.dtype)
         temporary = np.empty(max(x.shape[1], int(workspace * _PRODUCTS) // x.itemsize), x.dtype)
-        dweight[...] = 0
+        if not len(x):
+            dweight[...] = 0
         for chunk in _chunks(len(x), rows):
             logits = product(x[chunk], w, buffer[: chunk.stop - chunk.start])
             kernel = kernels.biased_cross_entropy_with_grad
             threads.run(kernel, logits.size, logits, b, y[chunk], ignored, factor, losses[chunk], bias_sums)
             if inputs_grad:
                 product(logits, w.T, dinputs[chunk])
-            add_product(x[chunk], logits, dweight, temporary=temporary)
+            if chunk.start == 0:
+                product(x[chunk].T, logits, dweight)
+            else:
+                add_product(x[chunk], logits, dweight, temporary=temporary)
         dbias[...] = bias_sums
     loss = reduce(losses, counted, reduction, x.dtype, y.shape)
     return loss, LinearGrads(dinputs if inputs_grad else None, dweight, dbias if bias is not None else None)

@@ -63,6 +63,11 @@ def force(monkeypatch):
 
 
 @pytest.fixture
+def serial(force):
+    force("serial")
+
+
+@pytest.fixture
 def twin(request, force):
     force(request.param)
     return request.param

@@ -11,6 +11,8 @@ import pytest
 
 import fastsoftmax as fs
 
+pytestmark = pytest.mark.usefixtures("serial")
+
 SHAPES = [(256, 10), (300, 70), (64, 1000), (4, 128_256)]
 
 
@@ -100,11 +102,6 @@ def truth_of(logits, labels, wide):
 @pytest.fixture(scope="module", params=SHAPES, ids=lambda shape: f"{shape[0]}x{shape[1]}")
 def shape(request):
     return request.param
-
-
-@pytest.fixture(autouse=True)
-def serial(force):
-    force("serial")
 
 
 @pytest.fixture(scope="module", params=TORTURE)

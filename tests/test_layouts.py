@@ -6,7 +6,7 @@ import pytest
 import fastsoftmax as fs
 
 ROWS, CLASSES = 6, 19
-CLASS_COUNTS = [1, 2, 3, 5, 8, 10, 15, 16, 17, 31, 32, 33, 63, 64, 65, 100, 257]
+CLASS_COUNTS = [1, 2, 3, 8, 15, 16, 17, 33, 63, 64, 65, 100]
 ONE_INPUT = [fs.softmax, fs.log_softmax, fs.logsumexp]
 TWO_INPUTS = [fs.softmax_backward, fs.log_softmax_backward]
 
@@ -57,19 +57,7 @@ def test_inputs(function, layout, arguments, assert_same_bits):
 
 
 @pytest.mark.parametrize(
-    "name",
-    [
-        "softmax",
-        "log_softmax",
-        "logsumexp",
-        "softmax_backward",
-        "log_softmax_backward",
-        "softmax_jacobian",
-        "cross_entropy",
-        "cross_entropy_with_grad",
-        "linear",
-        "linear_cross_entropy_with_grad",
-    ],
+    "name", ["softmax", "softmax_backward", "softmax_jacobian", "cross_entropy_with_grad", "linear"]
 )
 def test_read_only_inputs(name, arguments, assert_same_bits):
     """Not of every function: Numba compiles a kernel anew for them."""

@@ -49,6 +49,7 @@ def test_serial_is_parallel(name, classes, force, arguments, assert_same_bits):
     assert_same_bits(twins["parallel"], twins["serial"])
 
 
+@pytest.mark.usefixtures("serial")
 @pytest.mark.parametrize("classes", CLASSES)
 @pytest.mark.parametrize("name", ROW_BY_ROW)
 def test_a_row_alone_is_the_row_in_a_batch(name, classes, dtype, arguments, results, assert_same_bits):
@@ -59,6 +60,7 @@ def test_a_row_alone_is_the_row_in_a_batch(name, classes, dtype, arguments, resu
         assert_same_bits(results(alone), [part[row : row + 1] for part in whole], f"row {row}")
 
 
+@pytest.mark.usefixtures("serial")
 @pytest.mark.parametrize("classes", CLASSES)
 @pytest.mark.parametrize("name", ROW_BY_ROW)
 def test_the_place_of_a_row_does_not_matter(name, classes, dtype, arguments, results, assert_same_bits):
@@ -72,7 +74,7 @@ def test_the_place_of_a_row_does_not_matter(name, classes, dtype, arguments, res
         )
 
 
-@pytest.mark.parametrize("classes", CLASSES)
+@pytest.mark.parametrize("classes", [1, 3, 17, 63, 64, 130])
 def test_in_place_is_out_of_place(function_with_out, classes, dtype, twin, arguments, results, assert_same_bits):
     """`out`, fresh or any one of the inputs that has the result's shape."""
     function = getattr(fs, function_with_out)
@@ -90,6 +92,7 @@ def test_in_place_is_out_of_place(function_with_out, classes, dtype, twin, argum
             assert_same_bits(got, want, f"out={name}")
 
 
+@pytest.mark.usefixtures("serial")
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 @pytest.mark.parametrize("classes", CLASSES)
 def test_loss_with_and_without_gradient(classes, reduction, dtype, rows_that_hurt, assert_same_bits):
@@ -101,6 +104,7 @@ def test_loss_with_and_without_gradient(classes, reduction, dtype, rows_that_hur
     assert_same_bits(fs.cross_entropy_with_grad(z, y, reduction=reduction, dloss=dloss)[0], loss)
 
 
+@pytest.mark.usefixtures("serial")
 @pytest.mark.parametrize("classes", CLASSES)
 def test_gradient_of_the_sum_and_of_each_row(classes, dtype, rows_that_hurt, assert_same_bits):
     z, y = rows_that_hurt(70, classes, dtype)
@@ -149,11 +153,11 @@ def test_head_without_the_gradient_of_the_inputs(classes, dtype, twin, arguments
     assert_same_bits((got, some), (loss, grads._replace(dinputs=None)))
 
 
-@pytest.mark.parametrize("workspace", [1, 5000, 100_000])
+@pytest.mark.parametrize("workspace", [1, 5000])
 @pytest.mark.parametrize("blas", ["adds", "does not add"])
-@pytest.mark.parametrize("classes", [10, 70, 1000])
+@pytest.mark.parametrize("classes", [10, 70, 130])
 def test_head_in_chunks(classes, blas, workspace, dtype, twin, arguments, results, monkeypatch):
-    """One row at a time, some, or all; with NumPy's BLAS adding to the weight's gradient, and where it is not found."""
+    """One row at a time, or some; with NumPy's BLAS adding to the weight's gradient, and where it is not found."""
     if blas == "does not add":
         monkeypatch.setattr("fastsoftmax.blas._gemm", lambda dtype: None)
     args = arguments(70, classes, dtype)["linear_cross_entropy_with_grad"]
@@ -183,14 +187,20 @@ pickle.dump(results, sys.stdout.buffer)
 """
 
 
+def cancelling(rows, columns):
+    """Columns that add up to zero and to nothing but rounding: another order of the sum is another result."""
+    rng = np.random.default_rng(columns)
+    half = rng.standard_normal((rows // 2, columns)) * 10.0 ** rng.uniform(-9, 9, (rows // 2, columns))
+    return rng.permutation(np.concatenate([half, -half])).astype(np.float32)
+
+
 def test_same_bits_on_any_number_of_threads(arguments, force, assert_same_bits):
     """One to four threads (no one has three cores), with sizes above every cutoff: blocks, strips and ragged ends."""
-    products = ["weight_grad", "bias_grad"]  # what adds rows up, so that blocks of rows could show
     calls = [(name, args) for name, args in arguments(301, 130, np.float32).items() if name in ROW_BY_ROW]
-    calls += [
-        (name, args) for name, args in arguments(5003, 10, np.float32, 9).items() if name in ROW_BY_ROW + products
-    ]
-    calls += [("bias_grad", {"doutputs": np.random.default_rng(0).standard_normal((2500, 2100), np.float32)})]
+    few = [*ROW_BY_ROW, "linear_cross_entropy", "linear_cross_entropy_with_grad"]
+    calls += [(name, args) for name, args in arguments(5003, 10, np.float32, 9).items() if name in few]
+    calls += [("bias_grad", {"doutputs": cancelling(5002, columns)}) for columns in (10, 600, 2100)]
+    calls += [("weight_grad", {"inputs": np.ones((5002, 9), np.float32), "doutputs": cancelling(5002, 10)})]
     calls += [
         (name, {**args, "reduction": reduction})
         for name, args in arguments(5003, 10, np.float32).items()

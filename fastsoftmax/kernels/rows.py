@@ -157,40 +157,57 @@ def log_softmax_row(logits, start, stop, log_probs):
 
 
 @inline
+def _sum_of_products(values, factors, start, stop):
+    """Compute Σ_j v_j f_j, or Σ_j v_j if `factors` is None."""
+    width = lanes_of(values)
+    total = empty_sum()
+    i = start
+    while i + 4 * width <= stop:
+        v0, v1 = load(values, i), load(values, i + width)
+        v2, v3 = load(values, i + 2 * width), load(values, i + 3 * width)
+        if factors is not None:
+            v0, v1 = v0 * load(factors, i), v1 * load(factors, i + width)
+            v2, v3 = v2 * load(factors, i + 2 * width), v3 * load(factors, i + 3 * width)
+        total = add_four_to_sum(total, v0, v1, v2, v3)
+        i += 4 * width
+    while i < stop:
+        value = load_first(values, i, stop - i, 0.0)
+        if factors is not None:
+            value = value * load_first(factors, i, stop - i, 0.0)
+        total = add_to_sum(total, value)
+        i += width
+    return sum_of(total, values)
+
+
+@inline
 def softmax_backward_row(probs, dprobs, start, stop, dlogits):
     """Compute ∂L/∂z_j = a_j (g_j − Σ_s a_s g_s) from g = ∂L/∂a."""
     width = lanes_of(probs)
-    total = empty_sum()
+    mean = splat(probs, _sum_of_products(probs, dprobs, start, stop))
     i = start
-    while i < stop:
-        total = add_to_sum(total, load_first(probs, i, stop - i, 0.0) * load_first(dprobs, i, stop - i, 0.0))
+    while i + width <= stop:
+        store(dlogits, i, load(probs, i) * (load(dprobs, i) - mean))
         i += width
-    mean = splat(probs, sum_of(total, probs))
-    i = start
-    while i < stop:
+    if i < stop:
         a = load_first(probs, i, stop - i, 0.0)
         store_first(dlogits, i, stop - i, a * (load_first(dprobs, i, stop - i, 0.0) - mean))
-        i += width
 
 
 @inline
 def log_softmax_backward_row(log_probs, dlog_probs, start, stop, dlogits):
     """Compute ∂L/∂z_j = g_j − a_j Σ_s g_s from g = ∂L/∂log a."""
     width = lanes_of(log_probs)
-    total = empty_sum()
+    zero = splat(log_probs, 0.0)
+    scale = scale_of(zero)
+    one = first_lane(exp_scaled(zero, scale))
+    minus_total = splat(log_probs, -_sum_of_products(dlog_probs, None, start, stop) / one)
     i = start
-    while i < stop:
-        total = add_to_sum(total, load_first(dlog_probs, i, stop - i, 0.0))
+    while i + width <= stop:
+        store(dlogits, i, fma(exp_scaled(load(log_probs, i), scale), minus_total, load(dlog_probs, i)))
         i += width
-    top = splat(log_probs, 0.0)
-    scale = scale_of(top)
-    one = first_lane(exp_scaled(top, scale))
-    minus_total = splat(log_probs, -sum_of(total, log_probs) / one)
-    i = start
-    while i < stop:
+    if i < stop:
         a = exp_scaled(load_first(log_probs, i, stop - i, 0.0), scale)
         store_first(dlogits, i, stop - i, fma(a, minus_total, load_first(dlog_probs, i, stop - i, 0.0)))
-        i += width
 
 
 @inline
