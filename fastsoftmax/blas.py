@@ -35,6 +35,8 @@ def add_product(a: Array, b: Array, total: Array, *, temporary: Array) -> None:
 
     `temporary` is a flat array for part of the product, used where no BLAS that adds is found.
     """
+    if total.size == 0:  # a row of no length is an illegal value to a BLAS, and some end the process over it
+        return
     gemm = _gemm(a.dtype)
     n_features, n_columns = total.shape
     if gemm is not None:
@@ -45,7 +47,7 @@ def add_product(a: Array, b: Array, total: Array, *, temporary: Array) -> None:
         result = (_pointer(total), integer(n_columns))
         function(_ROW_MAJOR, _TRANSPOSE, _NO_TRANSPOSE, *sizes, one, *operands, one, *result)
         return
-    columns = max(1, temporary.size // max(n_features, 1))
+    columns = max(1, temporary.size // n_features)
     for start in range(0, n_columns, columns):
         block = total[:, start : start + columns]
         addend = temporary[: block.size].reshape(block.shape)

@@ -153,6 +153,15 @@ def test_head_without_the_gradient_of_the_inputs(classes, dtype, twin, arguments
     assert_same_bits((got, some), (loss, grads._replace(dinputs=None)))
 
 
+def test_head_without_features(monkeypatch):
+    """No BLAS is asked to add a product without elements: some end the process over it."""
+    monkeypatch.setattr("fastsoftmax.blas._gemm", lambda dtype: pytest.fail("a BLAS was asked"))
+    x, w, y = np.empty((50, 0), np.float32), np.empty((0, 70), np.float32), np.arange(50)
+    loss, grads = fs.linear_cross_entropy_with_grad(x, w, None, y, workspace=1)
+    np.testing.assert_allclose(loss, np.log(70), rtol=1e-6)
+    assert (grads.dinputs.shape, grads.dweight.shape) == (x.shape, w.shape)
+
+
 @pytest.mark.parametrize("workspace", [1, 5000])
 @pytest.mark.parametrize("blas", ["adds", "does not add"])
 @pytest.mark.parametrize("classes", [10, 70, 130])
