@@ -9,7 +9,7 @@ from fastsoftmax import arrays, threads
 from fastsoftmax.arrays import Array
 from fastsoftmax.blas import add_product, product
 from fastsoftmax.kernels import linear_cross_entropy as kernels
-from fastsoftmax.kernels.few import FEW_CLASSES
+from fastsoftmax.kernels.regimes import FEW_CLASSES
 from fastsoftmax.layer import checked_layer
 from fastsoftmax.losses import Reduction, reduce
 from fastsoftmax.reference import LinearGrads

@@ -3,6 +3,7 @@
 import numpy as np
 from numba import prange
 
+from .elementary import multiply
 from .few import (
     CHUNK,
     IGNORED,
@@ -15,8 +16,9 @@ from .few import (
 )
 from .jit import inline, serial, twins
 from .lanes import lanes_of
-from .memory import load, load_first
-from .rows import cross_entropy_row, cross_entropy_with_grad_row
+from .memory import finish_streams, load, load_first
+from .rows import cross_entropy_row, cross_entropy_with_grad_row, label_grad, row_quotient
+from .streams import rows_in_a_run, stream_row
 from .sums import add_to_sum, empty_sum, sum_of
 
 
@@ -30,7 +32,8 @@ def cross_entropy(logits, labels, ignore_index, losses):
         if labels[row] == ignore_index:
             losses[row] = 0.0
         else:
-            losses[row] = cross_entropy_row(flat, start, start + n_classes, start + labels[row], None)[0]
+            label = start + labels[row]
+            losses[row] = cross_entropy_row(flat, start, start + n_classes, label, None, start, None, None)[0]
 
 
 @inline
@@ -54,6 +57,38 @@ def cross_entropy_with_grad(logits, labels, ignore_index, weight, dloss, losses,
             losses[row] = cross_entropy_with_grad_row(
                 flat, start, stop, start + labels[row], weight_of(row, weight, dloss), flat_out
             )
+
+
+@twins
+def cross_entropy_with_grad_streamed(logits, labels, ignore_index, weight, dloss, losses, dlogits):
+    """Do `cross_entropy_with_grad` for results that no cache holds: each row is written during the next one."""
+    n_rows, n_classes = logits.shape
+    flat, flat_out = logits.reshape(-1), dlogits.reshape(-1)
+    run = rows_in_a_run(n_rows)
+    for task in prange(-(-n_rows // run)):
+        first = np.intp(task) * run
+        exps, pending_exps = np.empty(n_classes, flat.dtype), np.empty(n_classes, flat.dtype)
+        nothing = np.intp(0)
+        pending = (row_quotient(flat, 0.0, 1.0), pending_exps, nothing, flat_out, nothing, nothing)
+        pending_label, pending_value = nothing, 0.0
+        for row in range(first, min(first + run, n_rows)):
+            start = row * n_classes
+            stop = start + n_classes
+            if labels[row] == ignore_index:
+                losses[row] = 0.0
+                flat_out[start:stop] = 0
+                continue
+            label, factor = start + labels[row], weight_of(row, weight, dloss)
+            losses[row], others, total = cross_entropy_row(flat, start, stop, label, exps, nothing, multiply, pending)
+            if pending[-1]:
+                flat_out[pending_label] = pending_value
+            pending = (row_quotient(flat, factor, total), exps, nothing, flat_out, start, stop)
+            pending_label, pending_value = label, label_grad(factor, others, total)
+            exps, pending_exps = pending_exps, exps
+        stream_row(multiply, pending)
+        finish_streams()
+        if pending[-1]:
+            flat_out[pending_label] = pending_value
 
 
 @inline

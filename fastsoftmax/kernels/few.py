@@ -10,23 +10,17 @@ import math
 import numpy as np
 
 from .elementary import exp_scaled, log1p, multiply, quotient_of, scale_of
-from .jit import Kernel, inline
+from .jit import inline
 from .lanes import greater, lanes_of, splat, where_equal, where_greater, wide
 from .memory import load, store, store_first, transpose
 from .rows import CANCELS, loss_of
 from .sums import add_to_sum, empty_sum, greatest_lane, halves, halves_of_sum, join
 
-FEW_CLASSES = 64  # below this a bundle of rows is faster than its rows one by one
 CHUNK = 512  # rows that a thread takes at a time
 
 # Labels of rows that have none, and of rows to leave out.
 NO_LABEL = -2.0
 IGNORED = -1.0
-
-
-def by_classes(n_classes: int, *, few: Kernel, many: Kernel) -> Kernel:
-    """Choose a kernel by the number of classes alone, so that the rows beside a row never change its bits."""
-    return few if n_classes < FEW_CLASSES else many
 
 
 @inline

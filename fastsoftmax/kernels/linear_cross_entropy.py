@@ -98,7 +98,7 @@ def biased_cross_entropy(logits, bias, labels, ignore_index, losses):
         if labels[row] == ignore_index:
             losses[row] = 0.0
         else:
-            losses[row] = cross_entropy_row(flat, start, stop, start + labels[row], None)[0]
+            losses[row] = cross_entropy_row(flat, start, stop, start + labels[row], None, start, None, None)[0]
 
 
 @twins

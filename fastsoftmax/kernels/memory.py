@@ -107,6 +107,48 @@ def store_first(typingctx, array, index, count, vector):
 
 
 @intrinsic
+def stream(typingctx, array, index, vector):
+    """Store a vector past the caches, to an address that is a multiple of 64 bytes (see `unaligned`)."""
+    if not (_is_contiguous(array) and vector == Lanes(array.dtype)):
+        return None
+
+    def codegen(context, builder, sig, args):
+        array_value, index, value = args
+        address = _address(context, builder, array, array_value, index, value.type)
+        instruction = builder.store(value, address, align=64)
+        instruction.set_metadata("nontemporal", builder.module.add_metadata([INT32(1)]))
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, vector), codegen
+
+
+@intrinsic
+def unaligned(typingctx, array, index):
+    """Count the elements from array.flat[index] to the next address that is a multiple of 64 bytes."""
+    if not _is_contiguous(array):
+        return None
+
+    def codegen(context, builder, sig, args):
+        address = _address(context, builder, array, *args, ir.IntType(8))
+        bits = builder.ptrtoint(address, ir.IntType(64))
+        left = builder.and_(builder.neg(bits), bits.type(63))
+        return builder.udiv(left, bits.type(array.dtype.bitwidth // 8))
+
+    return types.intp(array, types.intp), codegen
+
+
+@intrinsic
+def finish_streams(typingctx):
+    """Wait until what `stream` stored can be seen by other threads."""
+
+    def codegen(context, builder, sig, args):
+        builder.fence("seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+@intrinsic
 def prefetch(typingctx, array, index):
     """Ask for array.flat[index] to be in the second-level cache soon; any index may be asked for."""
     if not _is_contiguous(array):

@@ -3,6 +3,7 @@
 import numpy as np
 from numba import prange
 
+from .elementary import multiply
 from .few import (
     CHUNK,
     empty_lanes,
@@ -13,15 +14,20 @@ from .few import (
     to_lanes,
 )
 from .jit import twins
-from .lanes import lanes_of
-from .memory import store_first
+from .lanes import lanes_of, splat
+from .memory import finish_streams, store_first
 from .rows import (
     log_softmax_backward_row,
     log_softmax_row,
     logsumexp_row,
+    row_exps,
+    row_log_sums,
+    row_quotient,
     softmax_backward_row,
     softmax_row,
+    subtract,
 )
+from .streams import rows_in_a_run, stream_row
 
 
 @twins
@@ -52,6 +58,46 @@ def logsumexp(logits, lse):
     for row in prange(n_rows):
         start = np.intp(row) * n_classes
         lse[row] = logsumexp_row(flat, start, start + n_classes)
+
+
+@twins
+def softmax_streamed(logits, probs):
+    """Do `softmax` for results that no cache holds: each row is written during the next one."""
+    n_rows, n_classes = logits.shape
+    flat, flat_out = logits.reshape(-1), probs.reshape(-1)
+    run = rows_in_a_run(n_rows)
+    for task in prange(-(-n_rows // run)):
+        first = np.intp(task) * run
+        exps, pending_exps = np.empty(n_classes, flat.dtype), np.empty(n_classes, flat.dtype)
+        nothing = np.intp(0)
+        pending = (row_quotient(flat, 0.0, 1.0), pending_exps, nothing, flat_out, nothing, nothing)
+        for row in range(first, min(first + run, n_rows)):
+            start = row * n_classes
+            stop = start + n_classes
+            quotient = row_exps(flat, start, stop, exps, nothing, multiply, pending)
+            pending = (quotient, exps, nothing, flat_out, start, stop)
+            exps, pending_exps = pending_exps, exps
+        stream_row(multiply, pending)
+        finish_streams()
+
+
+@twins
+def log_softmax_streamed(logits, log_probs):
+    """Do `log_softmax` for results that no cache holds: each row is written during the next one."""
+    n_rows, n_classes = logits.shape
+    flat, flat_out = logits.reshape(-1), log_probs.reshape(-1)
+    run = rows_in_a_run(n_rows)
+    for task in prange(-(-n_rows // run)):
+        first = np.intp(task) * run
+        nothing = np.intp(0)
+        no_sums = (splat(flat, 0.0), splat(flat, 0.0))
+        pending = (no_sums, flat, nothing, flat_out, nothing, nothing)
+        for row in range(first, min(first + run, n_rows)):
+            start = row * n_classes
+            stop = start + n_classes
+            pending = (row_log_sums(flat, start, stop, subtract, pending), flat, start, flat_out, start, stop)
+        stream_row(subtract, pending)
+        finish_streams()
 
 
 @twins
