@@ -19,7 +19,12 @@ else:
     hypothesis.settings.load_profile("fastsoftmax")
 
 FUNCTIONS = [name for name in fs.__all__ if inspect.isfunction(getattr(fs, name))]
-WITH_OUT = [name for name in FUNCTIONS if "out" in inspect.signature(getattr(fs, name)).parameters]
+# The head's `out` is three arrays: see test_head_out.
+WITH_OUT = [
+    name
+    for name in FUNCTIONS
+    if "out" in inspect.signature(getattr(fs, name)).parameters and name != "linear_cross_entropy_with_grad"
+]
 WITH_AXIS = [name for name in FUNCTIONS if "axis" in inspect.signature(getattr(fs, name)).parameters]
 
 
