@@ -23,7 +23,7 @@ from fastsoftmax._version import __version__
 
 def cached(dispatcher):
     """Let a dispatcher keep what it compiles, unless no folder can be written or FASTSOFTMAX_CACHE is 0."""
-    if os.environ.get("FASTSOFTMAX_CACHE", "1") != "0":
+    if os.environ.get("FASTSOFTMAX_CACHE", "1") != "0" and not config.DISABLE_JIT:
         with contextlib.suppress(RuntimeError):  # no folder can be written
             dispatcher._cache = _KernelCache(dispatcher.py_func)
     return dispatcher
