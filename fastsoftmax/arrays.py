@@ -88,9 +88,23 @@ def rows_of(array: Array, axis: int) -> Array:
 
 
 def contiguous(array: Array) -> Array:
-    """View or copy an array as an aligned, C-contiguous one."""
+    """View or copy an array as an aligned, C-contiguous one that Numba takes for writable."""
     flags = array.flags
-    return array if flags.c_contiguous and flags.aligned else np.array(array, order="C")
+    if not (flags.c_contiguous and flags.aligned):
+        return np.array(array, order="C")
+    return array if flags.writeable else np.asarray(_Writable(array))
+
+
+class _Writable:
+    """A read-only array, to be taken for a writable one.
+
+    Numba would compile a kernel anew for every set of its arguments that are read-only. No kernel writes to an input.
+    """
+
+    def __init__(self, array: Array):
+        self._owner = array
+        interface = array.__array_interface__
+        self.__array_interface__ = interface | {"data": (interface["data"][0], False)}
 
 
 def check_out(out: object, shape: tuple[int, ...], dtype: np.dtype[Any], name: str = "out") -> None:

@@ -116,6 +116,11 @@ def test_cache_off(tmp_path):
     assert cached_kernels(tmp_path) == []
 
 
+def test_import_without_compilation():
+    """Functions have no cache then; what needs no kernel works."""
+    assert run("print(fs.linear([[2.0]], [[3.0]]))", NUMBA_DISABLE_JIT="1") == "[[6.]]"
+
+
 def test_two_processes_compile_at_once(tmp_path):
     """Both end well, and what they leave behind serves a third."""
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}

@@ -15,18 +15,31 @@ import tempfile
 from pathlib import Path
 
 import numba
+from numba import types
 from numba.core import config
 from numba.core.caching import FunctionCache
+from numba.core.dispatcher import Dispatcher
 
 from fastsoftmax._version import __version__
 
 
 def cached(dispatcher):
     """Let a dispatcher keep what it compiles, unless no folder can be written or FASTSOFTMAX_CACHE is 0."""
-    if os.environ.get("FASTSOFTMAX_CACHE", "1") != "0":
+    if os.environ.get("FASTSOFTMAX_CACHE", "1") != "0" and not config.DISABLE_JIT:
         with contextlib.suppress(RuntimeError):  # no folder can be written
             dispatcher._cache = _KernelCache(dispatcher.py_func)
     return dispatcher
+
+
+def folder_of(dispatcher: Dispatcher) -> Path | None:
+    """Give the folder where a dispatcher keeps what it compiles, or None if it keeps nothing."""
+    cache = getattr(dispatcher, "_cache", None)
+    return Path(cache.cache_path) if isinstance(cache, _KernelCache) else None
+
+
+def is_kept(dispatcher: Dispatcher, signature: tuple[types.Type, ...]) -> bool:
+    """Whether there is a file for a compiled signature of a dispatcher."""
+    return dispatcher._cache.holds(signature, dispatcher.targetctx)
 
 
 class _KernelCache(FunctionCache):
@@ -40,6 +53,10 @@ class _KernelCache(FunctionCache):
         """Write a compiled signature, if the folder can still be written."""
         with contextlib.suppress(OSError):
             super().save_overload(sig, data)
+
+    def holds(self, sig, target_context):
+        """Whether there is a file for a signature."""
+        return self._cache_file.holds(self._index_key(sig, target_context.codegen()))
 
 
 class _Files:
@@ -68,6 +85,10 @@ class _Files:
             except BaseException:
                 Path(file.name).unlink(missing_ok=True)
                 raise
+
+    def holds(self, key):
+        """Whether there is a file for a key."""
+        return self._path(key).exists()
 
     def flush(self):
         """Remove every file of the function."""

@@ -12,6 +12,10 @@ from .cache import cached
 # into a callee that it compiles first from there, so each function says them all.
 _FLAGS = {"nogil": True, "error_model": "numpy", "fastmath": False}
 
+# All that is compiled by itself, and which of them are twins.
+DISPATCHERS: list[Dispatcher] = []
+TWINS: list["Kernel"] = []
+
 
 class Kernel(NamedTuple):
     """One function over whole arrays, compiled twice: for one thread and for Numba's pool."""
@@ -27,7 +31,13 @@ def inline(function):
 
 def serial(function):
     """Compile a kernel that runs on one thread."""
-    return cached(njit(function, **_FLAGS))
+    return _kernel(function)
+
+
+def _kernel(function, **options):
+    dispatcher = cached(njit(function, **_FLAGS, **options))
+    DISPATCHERS.append(dispatcher)
+    return dispatcher
 
 
 def twins(function):
@@ -39,4 +49,6 @@ def twins(function):
     parallel = types.FunctionType(function.__code__, function.__globals__, function.__name__ + "_parallel")
     parallel.__qualname__ = parallel.__name__
     parallel.__module__ = function.__module__
-    return Kernel(serial(function), cached(njit(parallel, parallel=True, **_FLAGS)))
+    kernel = Kernel(_kernel(function), _kernel(parallel, parallel=True))
+    TWINS.append(kernel)
+    return kernel
