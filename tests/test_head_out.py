@@ -51,7 +51,7 @@ def test_out_in_part_strided_and_over_an_input(classes, dtype, twin, assert_same
         (lambda g: g.dweight, {}, TypeError, "out: expected LinearGrads or None, got ndarray"),
         (lambda g: tuple(g)[:2], {}, TypeError, "out: expected LinearGrads or None, got tuple"),
         (lambda g: g._replace(dinputs=1.0), {}, TypeError, "out.dinputs: expected an array or None, got float"),
-        (lambda g: g._replace(dweight=g.dweight.T), {}, ValueError, r"out.dweight: expected shape \(7, 5\), got \(5, 7\)"),
+        (lambda g: g._replace(dweight=g.dweight.T), {}, ValueError, r"out.dweight: expected shape \(7, 5\), got"),
         (lambda g: g._replace(dbias=g.dbias.astype("f4")), {}, TypeError, "out.dbias: expected float64, got float32"),
         (lambda g: g, {"inputs_grad": False}, ValueError, "out.dinputs: expected None, .* got ndarray"),
         (lambda g: g, {"bias": None}, ValueError, "out.dbias: expected None, .* got ndarray"),
@@ -67,9 +67,10 @@ def test_bad_out(out, options, error, message):
     assert all(np.isnan(grad).all() for grad in given)
 
 
-@pytest.mark.parametrize("twin", ["serial", "parallel"], indirect=True)
-def test_streamed_input_gradients(twin, assert_same_bits):
+@pytest.mark.parametrize("route", ["serial", "parallel"])
+def test_streamed_input_gradients(route, force, assert_same_bits):
     """Aligned and large: past the caches; at another address: not. Both give the same bits."""
+    force(route)
     args = problem(2**16, 272, 3, np.float32)
     want = HEAD(*args)
     assert want[1].dinputs.ctypes.data % 64 == 0
