@@ -40,3 +40,13 @@ def twins(function):
     parallel.__qualname__ = parallel.__name__
     parallel.__module__ = function.__module__
     return Kernel(serial(function), cached(njit(parallel, parallel=True, **_FLAGS)))
+
+
+@inline
+def require_all(done, tasks):
+    """Require that every task of a `prange` loop has counted itself as done, at its end; tasks that allocate do so.
+
+    Where an allocation fails on a thread of the pool, Numba forgets the exception and goes on with the result as it is.
+    """
+    if done != tasks:
+        raise MemoryError
