@@ -15,7 +15,7 @@ import fastsoftmax as fs
 from fastsoftmax.cli.data import InputError
 from fastsoftmax.cli.extras import extra
 from fastsoftmax.kernels.cache import folder_of, is_kept
-from fastsoftmax.kernels.few import FEW_CLASSES
+from fastsoftmax.kernels.regimes import FEW_CLASSES
 from fastsoftmax.kernels.jit import DISPATCHERS, TWINS
 
 DTYPES = ("float32", "float64")

@@ -3,8 +3,9 @@
 Numba's own cache looks at the file that holds a function, not at the helpers it calls from elsewhere; it keeps an index
 a function, which two processes that compile at once can leave pointing to each other's code; and it fails at import
 where nothing can be written. Here a file holds one kernel for one signature, replaced as a whole, and is used only if
-every source file of the kernels, the version and Numba's own settings are those it was compiled with. The folder is the
-one that Numba chooses: NUMBA_CACHE_DIR, beside the sources, or the user's cache.
+every source file of the kernels, the versions and Numba's own settings are those it was compiled with, and if it is
+whole: machine code with a hole, where the power failed before all of it was on disk, would run. The folder is the one
+that Numba chooses: NUMBA_CACHE_DIR, beside the sources, or the user's cache.
 """
 
 import contextlib
@@ -12,8 +13,10 @@ import hashlib
 import os
 import pickle
 import tempfile
+from importlib.resources import files
 from pathlib import Path
 
+import llvmlite
 import numba
 from numba import types
 from numba.core import config
@@ -69,14 +72,16 @@ class _Files:
     def load(self, key):
         """Read what was compiled for a key, or None if there is nothing, or nothing of use."""
         try:
-            stamp, saved_key, data = pickle.loads(self._path(key).read_bytes())
-        except (OSError, EOFError, ValueError, TypeError, pickle.UnpicklingError):
+            content = self._path(key).read_bytes()
+        except OSError:
             return None
-        return pickle.loads(data) if (stamp, saved_key) == (_stamp(), repr(key)) else None
+        digest, data = content[:_DIGEST_SIZE], content[_DIGEST_SIZE:]
+        return pickle.loads(data) if digest == _digest(key, data) else None
 
     def save(self, key, data):
         """Write what was compiled for a key."""
-        content = pickle.dumps((_stamp(), repr(key), pickle.dumps(data, protocol=-1)), protocol=-1)
+        data = pickle.dumps(data, protocol=-1)
+        content = _digest(key, data) + data
         with tempfile.NamedTemporaryFile(dir=self._folder, delete=False) as file:
             try:
                 file.write(content)
@@ -102,14 +107,20 @@ class _Files:
 
 def _source_digest():
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.read_bytes())
+    for file in sorted(files(__package__).iterdir(), key=lambda file: file.name):  # which may be in a zip
+        if file.name.endswith(".py"):
+            digest.update(file.read_bytes())
     return digest.hexdigest()
 
 
 _SOURCES = _source_digest()
 
 
-def _stamp():
-    """Say what a kernel depends on besides its signature and the CPU, which Numba puts into the key."""
-    return __version__, numba.__version__, _SOURCES, config.BOUNDSCHECK, config.OPT, config.DEBUGINFO_DEFAULT
+_DIGEST_SIZE = hashlib.sha256().digest_size
+
+
+def _digest(key, data):
+    """Sign compiled code with all it depends on; signature and CPU are in the key."""
+    versions = __version__, numba.__version__, llvmlite.__version__, _SOURCES
+    settings = config.BOUNDSCHECK, config.OPT, config.DEBUGINFO_DEFAULT
+    return hashlib.sha256(repr((versions, settings, key)).encode() + data).digest()

@@ -14,7 +14,7 @@ from .few import (
     store_losses,
     to_lanes,
 )
-from .jit import inline, serial, twins
+from .jit import inline, require_all, serial, twins
 from .lanes import lanes_of
 from .memory import finish_streams, load, load_first, store
 from .rows import cross_entropy_row, cross_entropy_with_grad_row, label_grad, row_quotient
@@ -65,7 +65,9 @@ def cross_entropy_with_grad_streamed(logits, labels, ignore_index, weight, dloss
     n_rows, n_classes = logits.shape
     flat, flat_out = logits.reshape(-1), dlogits.reshape(-1)
     run = rows_in_a_run(n_rows)
-    for task in prange(-(-n_rows // run)):
+    n_runs = -(-n_rows // run)
+    done = 0
+    for task in prange(n_runs):
         first = np.intp(task) * run
         exps, pending_exps = np.empty(n_classes, flat.dtype), np.empty(n_classes, flat.dtype)
         nothing = np.intp(0)
@@ -89,6 +91,8 @@ def cross_entropy_with_grad_streamed(logits, labels, ignore_index, weight, dloss
         finish_streams()
         if pending[-1]:
             flat_out[pending_label] = pending_value
+        done += 1
+    require_all(done, n_runs)
 
 
 @inline
@@ -165,9 +169,13 @@ def cross_entropy_few(logits, labels, ignore_index, losses):
     """Do `cross_entropy` for few classes, a bundle of rows at a time."""
     n_rows, n_classes = logits.shape
     flat = logits.reshape(-1)
-    for chunk in prange(-(-n_rows // CHUNK)):
+    n_chunks = -(-n_rows // CHUNK)
+    done = 0
+    for chunk in prange(n_chunks):
         first = np.intp(chunk) * CHUNK
         few_rows(flat, n_classes, labels, ignore_index, losses, first, min(first + CHUNK, n_rows), 0)
+        done += 1
+    require_all(done, n_chunks)
 
 
 @twins
@@ -175,10 +183,14 @@ def cross_entropy_with_grad_few(logits, labels, ignore_index, weight, dloss, los
     """Do `cross_entropy_with_grad` for few classes, a bundle of rows at a time."""
     n_rows, n_classes = logits.shape
     flat, flat_out = logits.reshape(-1), dlogits.reshape(-1)
-    for chunk in prange(-(-n_rows // CHUNK)):
+    n_chunks = -(-n_rows // CHUNK)
+    done = 0
+    for chunk in prange(n_chunks):
         first = np.intp(chunk) * CHUNK
         last = min(first + CHUNK, n_rows)
         few_rows_with_grad(flat, n_classes, labels, ignore_index, weight, dloss, losses, flat_out, first, last, 0)
+        done += 1
+    require_all(done, n_chunks)
 
 
 @serial

@@ -52,3 +52,13 @@ def twins(function):
     kernel = Kernel(_kernel(function), _kernel(parallel, parallel=True))
     TWINS.append(kernel)
     return kernel
+
+
+@inline
+def require_all(done, tasks):
+    """Require that every task of a `prange` loop has counted itself as done, at its end; tasks that allocate do so.
+
+    Where an allocation fails on a thread of the pool, Numba forgets the exception and goes on with the result as it is.
+    """
+    if done != tasks:
+        raise MemoryError

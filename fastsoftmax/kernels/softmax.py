@@ -13,7 +13,7 @@ from .few import (
     softmax_lanes,
     to_lanes,
 )
-from .jit import twins
+from .jit import require_all, twins
 from .lanes import lanes_of, splat
 from .memory import finish_streams, store_first
 from .rows import (
@@ -66,7 +66,9 @@ def softmax_streamed(logits, probs):
     n_rows, n_classes = logits.shape
     flat, flat_out = logits.reshape(-1), probs.reshape(-1)
     run = rows_in_a_run(n_rows)
-    for task in prange(-(-n_rows // run)):
+    n_runs = -(-n_rows // run)
+    done = 0
+    for task in prange(n_runs):
         first = np.intp(task) * run
         exps, pending_exps = np.empty(n_classes, flat.dtype), np.empty(n_classes, flat.dtype)
         nothing = np.intp(0)
@@ -79,6 +81,8 @@ def softmax_streamed(logits, probs):
             exps, pending_exps = pending_exps, exps
         stream_row(multiply, pending)
         finish_streams()
+        done += 1
+    require_all(done, n_runs)
 
 
 @twins
@@ -106,7 +110,9 @@ def softmax_few(logits, probs):
     n_rows, n_classes = logits.shape
     flat, flat_out = logits.reshape(-1), probs.reshape(-1)
     width = lanes_of(flat)
-    for chunk in prange(-(-n_rows // CHUNK)):
+    n_chunks = -(-n_rows // CHUNK)
+    done = 0
+    for chunk in prange(n_chunks):
         lanes = empty_lanes(flat, n_classes)
         first = np.intp(chunk) * CHUNK
         for row in range(first, min(first + CHUNK, n_rows), width):
@@ -114,6 +120,8 @@ def softmax_few(logits, probs):
             to_lanes(flat, row, count, n_classes, lanes)
             softmax_lanes(lanes, n_classes)
             from_lanes(lanes, count, n_classes, flat_out, row)
+        done += 1
+    require_all(done, n_chunks)
 
 
 @twins
@@ -122,7 +130,9 @@ def log_softmax_few(logits, log_probs):
     n_rows, n_classes = logits.shape
     flat, flat_out = logits.reshape(-1), log_probs.reshape(-1)
     width = lanes_of(flat)
-    for chunk in prange(-(-n_rows // CHUNK)):
+    n_chunks = -(-n_rows // CHUNK)
+    done = 0
+    for chunk in prange(n_chunks):
         lanes, scratch = empty_lanes(flat, n_classes), empty_lanes(flat, n_classes)
         first = np.intp(chunk) * CHUNK
         for row in range(first, min(first + CHUNK, n_rows), width):
@@ -130,6 +140,8 @@ def log_softmax_few(logits, log_probs):
             to_lanes(flat, row, count, n_classes, lanes)
             log_softmax_lanes(lanes, n_classes, scratch)
             from_lanes(lanes, count, n_classes, flat_out, row)
+        done += 1
+    require_all(done, n_chunks)
 
 
 @twins
@@ -138,13 +150,17 @@ def logsumexp_few(logits, lse):
     n_rows, n_classes = logits.shape
     flat = logits.reshape(-1)
     width = lanes_of(flat)
-    for chunk in prange(-(-n_rows // CHUNK)):
+    n_chunks = -(-n_rows // CHUNK)
+    done = 0
+    for chunk in prange(n_chunks):
         lanes, scratch = empty_lanes(flat, n_classes), empty_lanes(flat, n_classes)
         first = np.intp(chunk) * CHUNK
         for row in range(first, min(first + CHUNK, n_rows), width):
             count = min(width, n_rows - row)
             to_lanes(flat, row, count, n_classes, lanes)
             store_first(lse, row, count, logsumexp_lanes(lanes, n_classes, scratch))
+        done += 1
+    require_all(done, n_chunks)
 
 
 @twins
