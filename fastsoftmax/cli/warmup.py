@@ -14,11 +14,18 @@ from numba.core import config
 import fastsoftmax as fs
 from fastsoftmax.cli.data import InputError
 from fastsoftmax.cli.extras import extra
+from fastsoftmax.kernels import cross_entropy, softmax
 from fastsoftmax.kernels.cache import folder_of, is_kept
-from fastsoftmax.kernels.regimes import FEW_CLASSES
 from fastsoftmax.kernels.jit import DISPATCHERS, TWINS
+from fastsoftmax.kernels.regimes import FEW_CLASSES
 
 DTYPES = ("float32", "float64")
+# Kernels of many classes, and those that do the same for large results.
+_STREAMED = (
+    (softmax.softmax, softmax.softmax_streamed),
+    (softmax.log_softmax, softmax.log_softmax_streamed),
+    (cross_entropy.cross_entropy_with_grad, cross_entropy.cross_entropy_with_grad_streamed),
+)
 
 numba_config: Any = config  # which mypy cannot see into
 
@@ -32,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     # disable=None: no bar where stderr is no terminal.
     for call in tqdm(calls, desc="compiling", unit="function", disable=None):
         call()
-        compile_parallel_twins()
+        compile_the_others()
     kept = [is_kept(kernel, signature) for kernel in DISPATCHERS for signature in kernel.signatures]
     if not all(kept):
         raise InputError(f"{len(kept) - sum(kept)} of {len(kept)} kernels could not be written to {str(folder)!r}")
@@ -90,11 +97,15 @@ def calls_of(dtype: str) -> Iterator[Callable[[], object]]:
     yield partial(fs.input_grad, x, x)
 
 
-def compile_parallel_twins() -> None:
-    """Compile, or load, each parallel twin for what its serial one has been compiled for.
+def compile_the_others() -> None:
+    """Compile, or load, what small calls do not run, for the signatures of what they do.
 
-    Not by large calls: where there is one thread, as in many a build of an image, those run the serial twin.
+    Parallel twins are compiled so because where there is one thread, as in many a build of an image, large calls run
+    the serial ones too.
     """
+    for many, streamed in _STREAMED:
+        for signature in many.serial.signatures:
+            streamed.serial.compile(signature)
     for serial, parallel in TWINS:
         for signature in serial.signatures:
             parallel.compile(signature)
