@@ -61,6 +61,7 @@ def pytest_generate_tests(metafunc):
             for case in module.cases(config)
             for library, contender in TABLE[case.operation].items()
             if contender.role in module.ROLES
+            if not hasattr(module, "fits") or module.fits(case, contender)
             if contender.installed() and library.lower().startswith(chosen(config))
         ],
     )

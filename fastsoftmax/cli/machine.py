@@ -4,6 +4,7 @@ import re
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 
@@ -15,11 +16,12 @@ from fastsoftmax.kernels.jit import Kernel
 # A measurement moves at least this much, and the best of several counts: a limit is what was reached once.
 _TRAFFIC = 2**28
 _TRIES = 5
+_SECONDS = 0.1
 _IN_L1 = 2_048
 
 
 def _copy(array: Array, repeats: int, pieces: int) -> None:
-    """Copy one half to the other by the C library, which goes past the caches where that is faster."""
+    """Copy one half to the other by the C library, which goes past the caches where it deems that faster."""
     source, target = np.split(array, 2)
 
     def copy_piece(source_and_target: tuple[Array, Array]) -> None:
@@ -34,33 +36,35 @@ def _run(kernel: Kernel) -> Callable[[Array, int, int], None]:
     return lambda array, repeats, pieces: threads.run(kernel, threads.SERIAL_BELOW, array, repeats, pieces)
 
 
-# (what to run, how often it moves each byte): in place and copies count what is read and what is written.
-KINDS: dict[str, tuple[Callable[[Array, int, int], None], int]] = {
-    "read": (_run(probes.read), 1),
-    "in place": (_run(probes.scale), 2),
-    "copy": (_copy, 1),
+# (what to run, the best of which counts, and how often it moves each byte): in place and copies count what is read and
+# what is written.
+KINDS: dict[str, tuple[tuple[Callable[[Array, int, int], None], ...], int]] = {
+    "read": ((_run(probes.read),), 1),
+    "in place": ((_run(probes.scale),), 2),
+    "copy": ((_copy, _run(probes.copy)), 1),
 }
 
 
 def bandwidth(kind: str, size: int, n_threads: int) -> float:
     """Measure the bytes per second of one of `KINDS` on data of a size."""
-    run, moved = KINDS[kind]
+    runs, moved = KINDS[kind]
     array = np.ones(size // 4 // (2 * n_threads) * (2 * n_threads), np.float32)
     repeats = max(1, _TRAFFIC // size)
-    return repeats * array.nbytes * moved / _best(lambda: run(array, repeats, n_threads))
+    seconds = min(_best(partial(run, array, repeats, n_threads)) for run in runs)
+    return repeats * array.nbytes * moved / seconds
 
 
 def exps(n_threads: int) -> float:
     """Measure the float32 exps per second on data in the first-level cache."""
     exp = _run(probes.exp)
     array, repeats = np.linspace(-4, 4, _IN_L1, dtype=np.float32), 10_000
-    return n_threads * repeats * _IN_L1 / _best(lambda: exp(array, repeats, n_threads))
+    return n_threads * repeats * _IN_L1 / _best(partial(exp, array, repeats, n_threads))
 
 
 def _best(run: Callable[[], object]) -> float:
     run()
-    durations = []
-    for _ in range(_TRIES):
+    durations: list[float] = []
+    while len(durations) < _TRIES or sum(durations) < _SECONDS:
         start = time.perf_counter()
         run()
         durations.append(time.perf_counter() - start)

@@ -6,7 +6,7 @@ from numba import njit, prange
 from .elementary import exp_scaled, scale_of
 from .jit import Kernel
 from .lanes import lanes_of, splat
-from .memory import load, store
+from .memory import finish_streams, load, store, stream, unaligned
 
 
 def _uncached_twins(function):
@@ -40,6 +40,24 @@ def scale(array, repeats, pieces):
         for _ in range(repeats):
             for i in range(size):
                 piece[i] *= np.float32(0.999)
+
+
+@_uncached_twins
+def copy(array, repeats, pieces):
+    """Copy pieces of the first half of an array to the second, over and over, past the caches."""
+    width = lanes_of(array)
+    size = len(array) // 2 // pieces // (4 * width) * (4 * width)
+    for p in prange(pieces):
+        source = np.intp(p) * size
+        target = len(array) // 2 + source
+        target += unaligned(array, target)
+        for _ in range(repeats):
+            for i in range(0, size - 4 * width, 4 * width):
+                stream(array, target + i, load(array, source + i))
+                stream(array, target + i + width, load(array, source + i + width))
+                stream(array, target + i + 2 * width, load(array, source + i + 2 * width))
+                stream(array, target + i + 3 * width, load(array, source + i + 3 * width))
+        finish_streams()
 
 
 @_uncached_twins
