@@ -49,9 +49,10 @@ def _run_on_workqueue(kernel: Kernel, *args: object) -> None:
 def launch() -> None:
     """Launch Numba's threads, unless they are, so that they soon sleep when there is no work.
 
-    GNU OpenMP's threads spin for milliseconds after each kernel. On two cores a matrix product of 4.5 ms and a kernel
-    of 0.3 ms, in turn, took 16 ms together. Threads that sleep at once took 5.1, but 0.04 to wake; those that spin a
-    thousand times, some 10 µs, are quick in both. OpenMP reads this when it is loaded; what the user has set stands.
+    GNU OpenMP's threads spin for milliseconds after each kernel. On two cores a matrix product of 4.8 ms and a kernel
+    of 0.2 ms, in turn, took 16 ms together; with threads that spin five thousand times, some 100 µs, 5.5. A thousand
+    took 5.3, but threads that have fallen asleep are slow to wake and may do so on the caller's core: kernels of 28 µs
+    in a row took 104 in every other series. OpenMP reads this when it is loaded; what the user has set stands.
     """
     if not pool._is_initialized:
         with global_compiler_lock, _short_spins():
@@ -63,7 +64,7 @@ def _short_spins() -> Iterator[None]:
     if "OMP_WAIT_POLICY" in os.environ or "GOMP_SPINCOUNT" in os.environ:
         yield
         return
-    os.environ["GOMP_SPINCOUNT"] = "1000"
+    os.environ["GOMP_SPINCOUNT"] = "5000"
     try:
         yield
     finally:
