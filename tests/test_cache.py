@@ -29,6 +29,15 @@ result = lse[0]
 REPORT = """
 print("loaded" if kernel.stats.cache_hits else "compiled", result)
 """
+# Root may write anywhere, so the refusal is played: Numba and the library try a folder by a temporary file.
+REFUSE = """
+import functools, os, tempfile
+def refuse_outside(create, **options):
+    if not os.environ["WRITABLE"] or not options["dir"].startswith(os.environ["WRITABLE"]):
+        raise PermissionError(13, "Permission denied")
+    return create(**options)
+tempfile.TemporaryFile = functools.partial(refuse_outside, tempfile.TemporaryFile)
+"""
 COMPILED, LOADED = "compiled 3", "loaded 3"
 
 
@@ -91,6 +100,18 @@ def test_no_folder_can_be_written(call, package, tmp_path):
 def test_beside_the_sources(call, package):
     assert call(PYTHONPATH=str(package.parent), NUMBA_CACHE_DIR="") == COMPILED
     assert kernels(package / "kernels" / "__pycache__")
+
+
+@pytest.mark.parametrize("folder", ["asked for", "beside the sources"])
+def test_folder_may_only_be_read(call, package, tmp_path, folder):
+    """As in an image whose builder compiled the kernels: they serve users who can write nowhere, or only at home."""
+    asked_for = str(tmp_path / "cache") if folder == "asked for" else ""
+    environment = {"PYTHONPATH": str(package.parent), "NUMBA_CACHE_DIR": asked_for}
+    assert call(**environment) == COMPILED
+    files = kernels(tmp_path)
+    for writable in ("", str(tmp_path / "home")):
+        assert call(before=REFUSE, HOME=str(tmp_path / "home"), WRITABLE=writable, **environment) == LOADED
+    assert kernels(tmp_path) == files
 
 
 def test_folder_goes_away(call, tmp_path):

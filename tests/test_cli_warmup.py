@@ -162,7 +162,7 @@ def test_progress_bar(asked_for, monkeypatch, capsys):
 
 def test_kernels_that_are_not_kept_are_missed(asked_for, monkeypatch, capsys, tmp_path):
     """A folder may be written when the process starts, and be full when it ends."""
-    monkeypatch.setattr(cache._Files, "_path", lambda *_: tmp_path / "missing" / "kernel")
+    monkeypatch.setattr(cache._Files, "_file", lambda *_: tmp_path / "missing" / "kernel")
     assert status(["warmup", "--dtype", "float32"]) == 2
     out, err = capsys.readouterr()
     assert out == ""

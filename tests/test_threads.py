@@ -73,7 +73,7 @@ def test_one_thread_launches(monkeypatch):
     def launch():
         inside.append(threading.get_ident())
         time.sleep(0.01)
-        assert os.environ["GOMP_SPINCOUNT"] == "1000"
+        assert os.environ["GOMP_SPINCOUNT"] == "5000"
         assert inside.pop() == threading.get_ident()
         assert not inside
         launched.append(True)

@@ -4,8 +4,9 @@ Numba's own cache looks at the file that holds a function, not at the helpers it
 a function, which two processes that compile at once can leave pointing to each other's code; and it fails at import
 where nothing can be written. Here a file holds one kernel for one signature, replaced as a whole, and is used only if
 every source file of the kernels, the versions and Numba's own settings are those it was compiled with, and if it is
-whole: machine code with a hole, where the power failed before all of it was on disk, would run. The folder is the one
-that Numba chooses: NUMBA_CACHE_DIR, beside the sources, or the user's cache.
+whole: machine code with a hole, where the power failed before all of it was on disk, would run. They are written to the
+folder that Numba chooses, the first that can be written of NUMBA_CACHE_DIR, beside the sources and the user's cache;
+and read from the first two even where these cannot: an image may hold kernels compiled when it was built.
 """
 
 import contextlib
@@ -20,7 +21,7 @@ import llvmlite
 import numba
 from numba import types
 from numba.core import config
-from numba.core.caching import FunctionCache
+from numba.core.caching import FunctionCache, _CacheLocator
 from numba.core.dispatcher import Dispatcher
 
 from fastsoftmax._version import __version__
@@ -29,15 +30,14 @@ from fastsoftmax._version import __version__
 def cached(dispatcher):
     """Let a dispatcher keep what it compiles, unless no folder can be written or FASTSOFTMAX_CACHE is 0."""
     if os.environ.get("FASTSOFTMAX_CACHE", "1") != "0" and not config.DISABLE_JIT:
-        with contextlib.suppress(RuntimeError):  # no folder can be written
-            dispatcher._cache = _KernelCache(dispatcher.py_func)
+        dispatcher._cache = _KernelCache(dispatcher.py_func)
     return dispatcher
 
 
 def folder_of(dispatcher: Dispatcher) -> Path | None:
     """Give the folder where a dispatcher keeps what it compiles, or None if it keeps nothing."""
     cache = getattr(dispatcher, "_cache", None)
-    return Path(cache.cache_path) if isinstance(cache, _KernelCache) else None
+    return Path(cache.cache_path) if isinstance(cache, _KernelCache) and cache.can_write else None
 
 
 def is_kept(dispatcher: Dispatcher, signature: tuple[types.Type, ...]) -> bool:
@@ -45,17 +45,50 @@ def is_kept(dispatcher: Dispatcher, signature: tuple[types.Type, ...]) -> bool:
     return dispatcher._cache.holds(signature, dispatcher.targetctx)
 
 
+class _BesideSources(_CacheLocator):
+    """The last choice, whether it can be written or not, so that there is always a cache to read from."""
+
+    def __init__(self, function, file):
+        self._folder = Path(file).with_name("__pycache__")
+        self._line = function.__code__.co_firstlineno
+
+    @classmethod
+    def from_function(cls, function, file):
+        return cls(function, file)
+
+    def get_cache_path(self):
+        return str(self._folder)
+
+    def get_source_stamp(self):
+        return None  # the files are signed
+
+    def get_disambiguator(self):
+        return str(self._line)
+
+
+class _Implementation(FunctionCache._impl_class):
+    _locator_classes = (*FunctionCache._impl_class._locator_classes, _BesideSources)
+
+
 class _KernelCache(FunctionCache):
     """Numba's cache of a function, over files of our own."""
 
+    _impl_class = _Implementation
+
     def __init__(self, function):
         super().__init__(function)
-        self._cache_file = _Files(Path(self._cache_path), self._impl.filename_base)
+        locator, file = self._impl.locator, function.__code__.co_filename
+        self.can_write = not isinstance(locator, _BesideSources)
+        readable = [Path(self._cache_path), _BesideSources(function, file)._folder]
+        if config.CACHE_DIR:
+            readable.append(Path(config.CACHE_DIR, locator.get_suitable_cache_subpath(file)))
+        self._cache_file = _Files(readable, self._impl.filename_base)
 
     def save_overload(self, sig, data):
-        """Write a compiled signature, if the folder can still be written."""
-        with contextlib.suppress(OSError):
-            super().save_overload(sig, data)
+        """Write a compiled signature, if the folder can be written, still."""
+        if self.can_write:
+            with contextlib.suppress(OSError):
+                super().save_overload(sig, data)
 
     def holds(self, sig, target_context):
         """Whether there is a file for a signature."""
@@ -63,20 +96,22 @@ class _KernelCache(FunctionCache):
 
 
 class _Files:
-    """A file for each signature of a function."""
+    """A file for each signature of a function: written to the first folder, read from all."""
 
-    def __init__(self, folder, name):
-        self._folder = folder
+    def __init__(self, folders, name):
+        self._folder = folders[0]
+        self._folders = tuple(dict.fromkeys(folders))
         self._name = name
 
     def load(self, key):
         """Read what was compiled for a key, or None if there is nothing, or nothing of use."""
-        try:
-            content = self._path(key).read_bytes()
-        except OSError:
-            return None
-        digest, data = content[:_DIGEST_SIZE], content[_DIGEST_SIZE:]
-        return pickle.loads(data) if digest == _digest(key, data) else None
+        for folder in self._folders:
+            with contextlib.suppress(OSError):
+                content = (folder / self._file(key)).read_bytes()
+                digest, data = content[:_DIGEST_SIZE], content[_DIGEST_SIZE:]
+                if digest == _digest(key, data):
+                    return pickle.loads(data)
+        return None
 
     def save(self, key, data):
         """Write what was compiled for a key."""
@@ -86,23 +121,23 @@ class _Files:
             try:
                 file.write(content)
                 file.close()
-                Path(file.name).replace(self._path(key))
+                Path(file.name).replace(self._folder / self._file(key))
             except BaseException:
                 Path(file.name).unlink(missing_ok=True)
                 raise
 
     def holds(self, key):
         """Whether there is a file for a key."""
-        return self._path(key).exists()
+        return any((folder / self._file(key)).exists() for folder in self._folders)
 
     def flush(self):
         """Remove every file of the function."""
         for path in self._folder.glob(f"{self._name}-*.kernel"):
             path.unlink(missing_ok=True)
 
-    def _path(self, key):
+    def _file(self, key):
         digest = hashlib.sha256(repr(key).encode()).hexdigest()[:16]
-        return self._folder / f"{self._name}-{digest}.kernel"
+        return f"{self._name}-{digest}.kernel"
 
 
 def _source_digest():
