@@ -6,6 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
+from numba.core import config
 
 import fastsoftmax as fs
 from fastsoftmax import reference, threads
@@ -45,6 +46,17 @@ def pytest_generate_tests(metafunc):
     ):
         if argument in metafunc.fixturenames:
             metafunc.parametrize(argument, names)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem):
+    """Skip what needs compiled kernels where NUMBA_DISABLE_JIT is set."""
+    try:
+        return (yield)
+    except RuntimeError as error:
+        if config.DISABLE_JIT and "NUMBA_DISABLE_JIT" in str(error):
+            pytest.skip("needs compiled kernels")
+        raise
 
 
 @pytest.fixture(scope="session")
