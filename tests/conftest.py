@@ -17,6 +17,8 @@ except ModuleNotFoundError:
     pass
 else:
     hypothesis.settings.register_profile("fastsoftmax", max_examples=50, deadline=None, derandomize=True, database=None)
+    # --hypothesis-profile=nightly: new examples each time
+    hypothesis.settings.register_profile("nightly", max_examples=2000, deadline=None, database=None, print_blob=True)
     hypothesis.settings.load_profile("fastsoftmax")
 
 FUNCTIONS = [name for name in fs.__all__ if inspect.isfunction(getattr(fs, name))]
