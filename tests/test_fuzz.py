@@ -27,6 +27,7 @@ INTEGERS = ["i1", "u1", "i4", ">i4", "i8", "u8", ">u8"]
 NO_FLOATS = ["f2", *(["g"] if np.dtype("g") != "f8" else []), "?", "c8", "c16", "O", "U3", "S3", "M8[s]", "V4", "f4,f4"]
 NO_INTEGERS = ["f4", "f8", "?", "c16", "O", "U3", "M8[s]"]
 NO_ARRAYS = [None, {}, object(), "text", b"", [[1.0], [2.0, 3.0]], [None], 1j, np.ma.masked_array([[1.0]])]
+STEPS = (1, 1, -1, 2, -3)
 MARGIN = 256  # bytes before and after each array
 
 
@@ -72,7 +73,7 @@ def place(values, order, steps, shift=0):
 
 
 @st.composite
-def layouts(draw, values, steps=(1, 1, -1, 2, -3, 0)):
+def layouts(draw, values, steps):
     """Place values somewhere; along an axis whose step is zero they become those of the first."""
     if draw(st.booleans()):
         return place(values, range(values.ndim)[::-1], [1] * values.ndim)
@@ -114,7 +115,7 @@ def outs(draw, shape, dtype, inputs):
     values = np.full(shape, np.nan, dtype)
     kind = draw(one_of(["none", "apart", "input", "overlapping"]))
     if kind == "apart":
-        return draw(layouts(values, steps=(1, 1, -1, 2, -3)))
+        return draw(layouts(values, STEPS))
     fits = [x for x in inputs if x.array.dtype == dtype and x.array.dtype.isnative and x.array.shape == shape]
     if kind == "input" and fits:
         array, memory = draw(one_of(fits))
@@ -123,7 +124,7 @@ def outs(draw, shape, dtype, inputs):
     if kind == "overlapping" and inputs:
         array, memory = draw(one_of(inputs))
         if array.shape == shape and array.itemsize == dtype.itemsize and 0 not in array.strides:
-            at = array.ctypes.data - memory.ctypes.data + draw(st.integers(-MARGIN, MARGIN))
+            at = array.ctypes.data - memory.ctypes.data + draw(st.integers(8 - MARGIN, MARGIN - 8))
             return Placed(np.ndarray(shape, dtype, memory, at, array.strides), memory)
         if values.nbytes <= memory.nbytes:
             at = draw(st.integers(0, memory.nbytes - values.nbytes))
@@ -253,7 +254,7 @@ def right_arguments(draw, name, takes, dtype):
         call["axis"] = draw(one_of([axis, axis - len(shape)]))
     kept = (*lead[:axis], 1, *lead[axis:]) if call.get("keepdims") else lead
     shapes, out_shape = shapes_of(name, rows, classes, features, shape, lead)
-    spreads = [0.0, 0.1, 3.0] if "axis" not in takes or "backward" in name else [0.0, 0.1, 3.0, 80.0, 1e30]
+    spreads = [0.0, 0.1, 3.0] if "axis" not in takes or "backward" in name else [0.0, 0.1, 3.0, 80.0, 1e30, 1e38]
     for argument, its_shape in shapes.items():
         if argument == "labels":
             call["labels"] = draw(classes_of_rows(its_shape, classes, call["ignore_index"]))
@@ -278,7 +279,10 @@ def calls(draw):
     call, out_shape = draw(right_arguments(name, takes, dtype))
     fault = draw(one_of([None] * 9 + FAULTS))
     wrong = fault and fault(draw, call, dtype)
-    placed = {key: draw(layouts(value)) for key, value in call.items() if type(value) is np.ndarray and key in takes}
+    steps = STEPS if wrong else (*STEPS, 0)  # what is wrong must not be repeated away
+    placed = {
+        key: draw(layouts(value, steps)) for key, value in call.items() if type(value) is np.ndarray and key in takes
+    }
     call.update((key, value.array) for key, value in placed.items())
     places = list(placed.values())
     if "out" in takes:

@@ -189,3 +189,20 @@ def test_linear_head(bad, dtype, arguments):
     assert np.isnan(grads.dbias).all()
     rows = fs.linear_cross_entropy(**args, reduction="none")
     np.testing.assert_array_equal(np.isnan(rows), np.arange(20) == 3)
+
+
+@pytest.mark.parametrize("classes", [2, 70])
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_a_loss_beyond_float32_is_infinite(reduction, classes):
+    """And that is no warning."""
+    z = np.zeros((2, classes), np.float32)
+    z[:, :2] = 3e38, -3e38
+    assert np.all(fs.cross_entropy(z, [1, 1], reduction=reduction) == INF)
+    z /= 4
+    assert np.isfinite(fs.cross_entropy(z, [1, 1], reduction=reduction)).all()
+
+
+def test_a_dloss_beyond_float32_is_infinite():
+    z = np.zeros((2, 3), np.float32)
+    _, dlogits = fs.cross_entropy_with_grad(z, [0, 1], reduction="none", dloss=[1e300, 1.0])
+    assert np.all(np.isinf(dlogits) == [[True], [False]])
