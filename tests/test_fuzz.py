@@ -121,8 +121,9 @@ def outs(draw, shape, dtype, inputs):
         array, memory = draw(one_of(fits))
         broadcast = any(n > 1 and stride == 0 for n, stride in zip(array.shape, array.strides, strict=True))
         return None if broadcast else Placed(array, memory)
-    if kind == "overlapping" and inputs:
-        array, memory = draw(one_of(inputs))
+    bytewise = [x for x in inputs if not x.array.dtype.hasobject]
+    if kind == "overlapping" and bytewise:
+        array, memory = draw(one_of(bytewise))
         if array.shape == shape and array.itemsize == dtype.itemsize and 0 not in array.strides:
             at = array.ctypes.data - memory.ctypes.data + draw(st.integers(8 - MARGIN, MARGIN - 8))
             return Placed(np.ndarray(shape, dtype, memory, at, array.strides), memory)
@@ -447,7 +448,9 @@ def test_any_call(call):
     with np.errstate(all="ignore"):
         want = parts_of(getattr(reference, call.name)(**wide))
         slacks = slacks_of(call.name, wide, want, call.dtype)
+        # what is 0 · ∞ for a number that is too small for the dtype is none in a wider one
+        exact_kind = "backward" not in call.name and np.isfinite(wide.get("dloss", 0)).all()
         if not call.arguments.get("inputs_grad", True):
             del want[1], slacks[1]
         for i, (part, exact, slack) in enumerate(zip(got, want, slacks, strict=True)):
-            assert_close(part, exact, slack, call.dtype, "backward" not in call.name, f"result {i}")
+            assert_close(part, exact, slack, call.dtype, exact_kind, f"result {i}")

@@ -202,7 +202,10 @@ def test_a_loss_beyond_float32_is_infinite(reduction, classes):
     assert np.isfinite(fs.cross_entropy(z, [1, 1], reduction=reduction)).all()
 
 
-def test_a_dloss_beyond_float32_is_infinite():
-    z = np.zeros((2, 3), np.float32)
+@pytest.mark.parametrize("classes", [3, 70])
+def test_a_dloss_beyond_float32_is_infinite(classes):
+    z = np.zeros((2, classes), np.float32)
     _, dlogits = fs.cross_entropy_with_grad(z, [0, 1], reduction="none", dloss=[1e300, 1.0])
     assert np.all(np.isinf(dlogits) == [[True], [False]])
+    _, dlogits = fs.cross_entropy_with_grad(z, [0, 1], reduction="sum", dloss=-1e300)
+    assert np.all(dlogits == np.where(np.arange(classes) == [[0], [1]], INF, -INF))

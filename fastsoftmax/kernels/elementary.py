@@ -106,7 +106,7 @@ def quotient_of(like, weights, totals):
     else:  # the quotient itself was rounded
         rest = fma(wide(0.0) - q[0], totals[0], weights[0]) / totals[0]
         low = join(like, rest, rest)
-    low = where_equal(low, low, low, _zero(low))  # NaN where the quotient is infinite
+    low = where_equal(high - high, _zero(low), low, _zero(low))  # nothing where the higher part is infinite
     floor = _smallest_normal(high) / _size(high)
     return high, low, floor, floor * _as_much_lower(high)
 
