@@ -1,7 +1,7 @@
-"""No kernel reads or writes a byte outside its arrays: the pages before and after them end the process that touches one.
+"""No kernel touches a byte outside its arrays: they lie between pages that end the process if anything reads or writes.
 
-Every array of every call ends where its memory ends, or begins where it begins; the sizes are those where a vector, a
-tile, a bundle of rows or a strip is whole or not.
+Every array of a call ends where its memory ends, or begins where it begins. The sizes are those at which a vector, a
+tile, a bundle of rows or a strip of them is whole or not.
 """
 
 import os
@@ -13,67 +13,74 @@ import pytest
 
 import fastsoftmax as fs
 
-SCRIPT = """
-import ctypes, faulthandler, inspect, itertools, mmap, sys
+PREAMBLE = """
+import ctypes, inspect, itertools, mmap, sys
 import numpy as np
 import fastsoftmax as fs
 from fastsoftmax import threads
 
-faulthandler.enable()
-PAGE = mmap.PAGESIZE
-mprotect = ctypes.CDLL(None, use_errno=True).mprotect
+PAGE, SIZE = mmap.PAGESIZE, 2**20
+mprotect = ctypes.CDLL(None).mprotect
 mprotect.argtypes = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
 
+def guarded():
+    memory = np.frombuffer(mmap.mmap(-1, PAGE + SIZE + PAGE), np.uint8)
+    for guard in memory[:PAGE], memory[-PAGE:]:
+        assert mprotect(guard.ctypes.data, PAGE, 0) == 0
+    return memory
 
-class Memory:
-    # Pages between two that must not be touched; used again and again.
+memories = [guarded() for _ in range(5)]
+"""
 
-    def __init__(self, size=2**20):
-        self.pages = mmap.mmap(-1, size + 2 * PAGE)
-        self.bytes = np.frombuffer(self.pages, np.uint8)[PAGE:-PAGE]
-        for guard in (self.bytes.ctypes.data - PAGE, self.bytes.ctypes.data + size):
-            if mprotect(guard, PAGE, 0) != 0:
-                sys.exit(f"mprotect: error {ctypes.get_errno()}")
+CALLS = """
+def place(array, memory, at_end):
+    start = PAGE + (SIZE - array.nbytes if at_end else 0)
+    view = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    view[...] = array
+    return view
 
-    def place(self, array, at_end):
-        start = self.bytes.size - array.nbytes if at_end else 0
-        view = self.bytes[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
-        view[...] = array
-        return view
-
-
-memories = [Memory() for _ in range(5)]
-
-
-def arrays(function, rows, features, classes, dtype):
+def arrays(name, rows, features, classes, dtype):
     rng = np.random.default_rng(0)
-    x, w, b, z = (rng.standard_normal(s).astype(dtype) for s in ((rows, features), (features, classes), classes, (rows, classes)))
-    known = {"inputs": x, "weight": w, "bias": b, "doutputs": z, "logits": z, "probs": z, "log_probs": z}
-    known |= {"dprobs": z, "dlog_probs": z, "labels": rng.integers(classes, size=rows), "dloss": np.ones(rows, dtype)}
-    known["out"] = {"logsumexp": z[:, 0], "weight_grad": w, "bias_grad": b, "input_grad": x}.get(function, z)
-    taken = inspect.signature(getattr(fs, function)).parameters
-    return {name: array for name, array in known.items() if name in taken}
-
-
-def call(function, twin, at_end, rows, features, classes, dtype):
-    args = arrays(function, rows, features, classes, dtype)
-    args = {name: memory.place(array, at_end) for (name, array), memory in zip(args.items(), memories)}
-    options = {"reduction": "none"} if "labels" in args else {}
-    options |= {"workspace": 2000} if "linear_cross" in function else {}
-    threads.run = lambda kernel, elements, *args: getattr(kernel, twin)(*args)
-    getattr(fs, function)(**args, **options)
-
+    shapes = (rows, features), (features, classes), (classes,), (rows, classes), (rows,)
+    x, w, b, z, one_a_row = (rng.standard_normal(shape).astype(dtype) for shape in shapes)
+    known = {"inputs": x, "weight": w, "bias": b, "labels": rng.integers(classes, size=rows), "dloss": one_a_row}
+    known |= dict.fromkeys(("logits", "probs", "dprobs", "log_probs", "dlog_probs", "doutputs"), z)
+    known["out"] = {"logsumexp": one_a_row, "weight_grad": w, "bias_grad": b, "input_grad": x}.get(name, z)
+    taken = inspect.signature(getattr(fs, name)).parameters
+    return {argument: array for argument, array in known.items() if argument in taken}
 
 twin, dtype = sys.argv[1:]
-functions = [name for name in fs.__all__ if inspect.isfunction(getattr(fs, name))]
-for function in functions:
-    layer = "inputs" in inspect.signature(getattr(fs, function)).parameters or function == "input_grad"
-    sizes = itertools.product((1, 3, 16, 35, 130), (1, 16, 33) if layer else (1,), (1, 7, 8, 9, 15, 16, 17, 33, 63, 64, 65, 130, 300))
-    for size, at_end in itertools.product(sizes, (True, False)):
-        print(function, twin, dtype, *size, "end" if at_end else "start", file=sys.stderr)
-        call(function, twin, at_end, *size, np.dtype(dtype))
-try:
-    memories[0].pages[0]  # the guard is there: this line ends the process
-finally:
-    print("not guarded")
+threads.run = lambda kernel, elements, *args: getattr(kernel, twin)(*args)
+classes = (1, 7, 8, 9, 15, 16, 17, 33, 63, 64, 65, 130, 300)
+for name in fs.__all__:
+    if not inspect.isfunction(getattr(fs, name)):
+        continue
+    features = (1, 15, 33, 70) if "axis" not in inspect.signature(getattr(fs, name)).parameters else (1,)
+    for *sizes, at_end in itertools.product((1, 3, 16, 35, 130), features, classes, (False, True)):
+        print(name, *sizes, "at the end" if at_end else "at the start", file=sys.stderr)
+        args = arrays(name, *sizes, np.dtype(dtype))
+        args = {argument: place(a, memory, at_end) for (argument, a), memory in zip(args.items(), memories)}
+        options = {"reduction": "none"} if "labels" in args else {}
+        if name.startswith("linear_cross_entropy"):
+            options["workspace"] = 2000
+        getattr(fs, name)(**args, **options)
 """
+
+
+def run(code, *arguments):
+    if not sys.platform.startswith(("linux", "darwin")):
+        pytest.skip("this platform protects pages in another way")
+    environment = {**os.environ, "PYTHONPATH": str(Path(fs.__file__).parents[1])}
+    command = [sys.executable, "-c", PREAMBLE + code, *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def test_outside_ends_the_process():
+    for at in ("PAGE - 1", "-PAGE"):
+        assert run(f"memories[0][{at}]").returncode < 0
+
+
+@pytest.mark.parametrize(("which", "name"), [("serial", "f4"), ("parallel", "f4"), ("serial", "f8")])
+def test_every_function(which, name):
+    done = run(CALLS, which, name)
+    assert done.returncode == 0, f"ended by signal {-done.returncode} in {done.stderr.splitlines()[-1]}"
