@@ -55,6 +55,17 @@ _depth = constant(128.0, 745.0)
 _exact = constant(2048.0, 2048.0)
 
 
+# Times this, a vector of e^z has no headroom. Its product with a quotient below the other is no longer what it should
+# be: `quotient_of` would give a number below the smallest normal one.
+NO_HEADROOM = 2.0**-_HEADROOM
+
+
+@inline
+def least_quotient(like):
+    """Give the quotient below which `NO_HEADROOM` is called for."""
+    return 2.0**-120 if lanes_of(like) == 16 else 2.0**-1016
+
+
 @inline
 def scale_of(top):
     """Prepare e^z for rows whose greatest logits are `top`: (shift, bias, floor) for `exp_scaled`.

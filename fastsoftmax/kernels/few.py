@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from .elementary import exp_scaled, log1p, multiply, quotient_of, scale_of
+from .elementary import NO_HEADROOM, exp_scaled, least_quotient, log1p, multiply, quotient_of, scale_of
 from .jit import Kernel, inline
 from .lanes import greater, lanes_of, splat, where_equal, where_greater, wide
 from .memory import load, store, store_first, transpose
@@ -210,7 +210,28 @@ def cross_entropy_with_grad_lanes(lanes, n_classes, labels, weights):
     """Do `rows.cross_entropy_with_grad_row`; `weights` holds a float64 for each row."""
     losses, others, totals = cross_entropy_lanes(lanes, n_classes, labels)
     low, high = load(weights, 0), load(weights, 8)
+    small = (_smallness(low, totals[0], lanes), _smallness(high, totals[1], lanes))
+    if greatest_lane(greater(small[0], small[1])) > 0:
+        factors = (_headroom_left(small[0]), _headroom_left(small[1]))
+        factor = join(labels, factors[0], factors[1])
+        for j in range(n_classes):
+            width = lanes_of(lanes)
+            store(lanes, j * width, load(lanes, j * width) * factor)
+        others = (others[0] * factors[0], others[1] * factors[1])
+        totals = (totals[0] * factors[0], totals[1] * factors[1])
     quotient = quotient_of(labels, (low, high), totals)
     minus_label = join(labels, others[0] * (low / totals[0]), others[1] * (high / totals[1]))
     lanes_multiply(lanes, n_classes, labels, quotient, splat(lanes, 0.0) - minus_label)
     return losses
+
+
+@inline
+def _smallness(weights, totals, like):
+    """Give a positive number in the lanes that call for `NO_HEADROOM`."""
+    smallness = wide(least_quotient(like)) * totals - greater(weights, wide(0.0) - weights)
+    return where_equal(weights, wide(0.0), wide(0.0), smallness)
+
+
+@inline
+def _headroom_left(smallness):
+    return where_greater(smallness, wide(0.0), wide(NO_HEADROOM), wide(1.0))
