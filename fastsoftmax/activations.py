@@ -7,8 +7,18 @@ import numpy as np
 from fastsoftmax import arrays, reference, threads
 from fastsoftmax.arrays import Array
 from fastsoftmax.kernels import softmax as kernels
-from fastsoftmax.kernels.few import by_classes
 from fastsoftmax.kernels.jit import Kernel
+from fastsoftmax.kernels.regimes import choose
+
+# For `choose`.
+_SOFTMAX = {"few": kernels.softmax_few, "many": kernels.softmax, "streamed": kernels.softmax_streamed}
+_LOG_SOFTMAX = {
+    "few": kernels.log_softmax_few,
+    "many": kernels.log_softmax,
+    "streamed": kernels.log_softmax_streamed,
+}
+_SOFTMAX_BACKWARD = dict.fromkeys(("few", "many"), kernels.softmax_backward)
+_LOG_SOFTMAX_BACKWARD = dict.fromkeys(("few", "many"), kernels.log_softmax_backward)
 
 
 def softmax(logits: object, *, axis: int = -1, out: Array | None = None) -> Array:
@@ -43,7 +53,7 @@ def softmax(logits: object, *, axis: int = -1, out: Array | None = None) -> Arra
     array([[0.5, 0.5],
            [0. , 1. ]])
     """
-    return _row_by_row(kernels.softmax_few, kernels.softmax, axis, out, logits=logits)
+    return _row_by_row(_SOFTMAX, axis, out, logits=logits)
 
 
 def log_softmax(logits: object, *, axis: int = -1, out: Array | None = None) -> Array:
@@ -79,7 +89,7 @@ def log_softmax(logits: object, *, axis: int = -1, out: Array | None = None) -> 
     >>> print(fs.log_softmax([0.0, 40.0])[1].round(24))
     -4.248354e-18
     """
-    return _row_by_row(kernels.log_softmax_few, kernels.log_softmax, axis, out, logits=logits)
+    return _row_by_row(_LOG_SOFTMAX, axis, out, logits=logits)
 
 
 def logsumexp(logits: object, *, axis: int = -1, keepdims: bool = False, out: Array | None = None) -> Any:
@@ -123,7 +133,7 @@ def logsumexp(logits: object, *, axis: int = -1, keepdims: bool = False, out: Ar
         arrays.check_out(out, shape, array.dtype)
     rows = arrays.rows_of(array, axis)
     lse = np.empty(len(rows), array.dtype)
-    kernel = by_classes(rows.shape[1], few=kernels.logsumexp_few, many=kernels.logsumexp)
+    kernel = choose(rows, lse, few=kernels.logsumexp_few, many=kernels.logsumexp)
     threads.run(kernel, rows.size, rows, lse)
     if out is None:
         return lse.reshape(shape)[()]
@@ -165,7 +175,7 @@ def softmax_backward(probs: object, dprobs: object, *, axis: int = -1, out: Arra
     >>> fs.softmax_backward([0.5, 0.5], [1.0, 0.0])
     array([ 0.25, -0.25])
     """
-    return _row_by_row(kernels.softmax_backward, kernels.softmax_backward, axis, out, probs=probs, dprobs=dprobs)
+    return _row_by_row(_SOFTMAX_BACKWARD, axis, out, probs=probs, dprobs=dprobs)
 
 
 def log_softmax_backward(log_probs: object, dlog_probs: object, *, axis: int = -1, out: Array | None = None) -> Array:
@@ -200,14 +210,7 @@ def log_softmax_backward(log_probs: object, dlog_probs: object, *, axis: int = -
     >>> fs.log_softmax_backward(np.log([0.5, 0.5]), [1.0, 0.0])
     array([ 0.5, -0.5])
     """
-    return _row_by_row(
-        kernels.log_softmax_backward,
-        kernels.log_softmax_backward,
-        axis,
-        out,
-        log_probs=log_probs,
-        dlog_probs=dlog_probs,
-    )
+    return _row_by_row(_LOG_SOFTMAX_BACKWARD, axis, out, log_probs=log_probs, dlog_probs=dlog_probs)
 
 
 def softmax_jacobian(probs: object, *, axis: int = -1) -> Array:
@@ -245,7 +248,7 @@ def softmax_jacobian(probs: object, *, axis: int = -1) -> Array:
     return reference.softmax_jacobian(array, axis=arrays.class_axis("probs", array, axis))
 
 
-def _row_by_row(few: Kernel, many: Kernel, axis: int, out: Array | None, **inputs: object) -> Array:
+def _row_by_row(regimes: dict[str, Kernel], axis: int, out: Array | None, **inputs: object) -> Array:
     """Run a kernel whose inputs and result all have one shape and dtype."""
     (name, first), *others = ((name, arrays.floats(name, value)) for name, value in inputs.items())
     for other_name, other in others:
@@ -256,5 +259,5 @@ def _row_by_row(few: Kernel, many: Kernel, axis: int, out: Array | None, **input
         arrays.check_out(out, first.shape, first.dtype)
     rows_in = [arrays.rows_of(array, axis) for array in (first, *(other for _, other in others))]
     rows = arrays.rows_for(out, first, axis, rows_in)
-    threads.run(by_classes(rows.shape[1], few=few, many=many), rows.size, *rows_in, rows)
+    threads.run(choose(rows_in[0], rows, **regimes), rows.size, *rows_in, rows)
     return arrays.deliver(rows, out, first, axis)

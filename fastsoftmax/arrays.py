@@ -4,6 +4,7 @@ Each function takes what a user passed and gives what the kernels take: float32 
 last, C-contiguous. An error names the argument, what was expected and what came.
 """
 
+import math
 import operator
 from collections.abc import Iterable
 from typing import Any
@@ -17,6 +18,8 @@ Array = npt.NDArray[Any]
 
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 _REDUCTIONS = ("mean", "sum", "none")
+_LINE = 64
+_LARGE = 2**20
 
 
 def floats(name: str, value: object) -> Array:
@@ -85,34 +88,58 @@ def rows_of(array: Array, axis: int) -> Array:
 
 
 def contiguous(array: Array) -> Array:
-    """View or copy an array as an aligned, C-contiguous one."""
+    """View or copy an array as an aligned, C-contiguous one that Numba takes for writable."""
     flags = array.flags
-    return array if flags.c_contiguous and flags.aligned else np.array(array, order="C")
+    if not (flags.c_contiguous and flags.aligned):
+        return np.array(array, order="C")
+    return array if flags.writeable else np.asarray(_Writable(array))
 
 
-def check_out(out: object, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+class _Writable:
+    """A read-only array, to be taken for a writable one.
+
+    Numba would compile a kernel anew for every set of its arguments that are read-only. No kernel writes to an input.
+    """
+
+    def __init__(self, array: Array):
+        self._owner = array
+        interface = array.__array_interface__
+        self.__array_interface__ = interface | {"data": (interface["data"][0], False)}
+
+
+def check_out(out: object, shape: tuple[int, ...], dtype: np.dtype[Any], name: str = "out") -> None:
     """Require `out` to be a writable array of this shape and dtype."""
     if not isinstance(out, np.ndarray):
-        raise TypeError(f"out: expected an array or None, got {type(out).__name__}")
+        raise TypeError(f"{name}: expected an array or None, got {type(out).__name__}")
     if out.dtype != dtype or not out.dtype.isnative:
-        raise TypeError(f"out: expected {dtype}, got {out.dtype}")
+        raise TypeError(f"{name}: expected {dtype}, got {out.dtype}")
     if out.shape != shape:
-        raise ValueError(f"out: expected shape {shape}, got {out.shape}")
+        raise ValueError(f"{name}: expected shape {shape}, got {out.shape}")
     if not out.flags.writeable:
-        raise ValueError("out: expected a writable array, got a read-only one")
+        raise ValueError(f"{name}: expected a writable array, got a read-only one")
 
 
-def buffer(out: Array | None, shape: tuple[int, ...], dtype: np.dtype[Any], *inputs: Array) -> Array:
+def buffer(out: Array | None, shape: tuple[int, ...], dtype: np.dtype[Any], *inputs: Array, name: str = "out") -> Array:
     """Give the contiguous array to compute a result in: a checked `out`, unless it overlaps an input, or a new one."""
     if out is not None:
-        check_out(out, shape, dtype)
+        check_out(out, shape, dtype, name)
         if (
             out.flags.c_contiguous
             and out.flags.aligned
             and not any(np.may_share_memory(out, array) for array in inputs)
         ):
             return out
-    return np.empty(shape, dtype)
+    return empty(shape, dtype)
+
+
+def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """Make room for a result; a large one begins at a multiple of 64 bytes, so that no vector of it spans two lines."""
+    size = math.prod(shape) * dtype.itemsize
+    if size < _LARGE:
+        return np.empty(shape, dtype)
+    room = np.empty(size + _LINE, np.uint8)
+    start = -room.ctypes.data % _LINE
+    return room[start : start + size].view(dtype).reshape(shape)
 
 
 def settle(result: Array, out: Array | None) -> Array:
@@ -134,7 +161,7 @@ def rows_for(out: Array | None, like: Array, axis: int, inputs: Iterable[Array])
         if all(array is rows or not np.may_share_memory(rows, array) or _same_place(rows, array) for array in inputs):
             return rows
     n_classes = like.shape[axis]
-    return np.empty((like.size // n_classes, n_classes), like.dtype)
+    return empty((like.size // n_classes, n_classes), like.dtype)
 
 
 def _same_place(a: Array, b: Array) -> bool:

@@ -1,5 +1,6 @@
 """The linear layer and the loss together, without the (N, C) array of logits between them."""
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,7 +10,7 @@ from fastsoftmax import arrays, threads
 from fastsoftmax.arrays import Array
 from fastsoftmax.blas import add_product, product
 from fastsoftmax.kernels import linear_cross_entropy as kernels
-from fastsoftmax.kernels.few import FEW_CLASSES
+from fastsoftmax.kernels.regimes import FEW_CLASSES
 from fastsoftmax.layer import checked_layer
 from fastsoftmax.losses import Reduction, reduce
 from fastsoftmax.reference import LinearGrads
@@ -89,6 +90,7 @@ def linear_cross_entropy_with_grad(
     reduction: Reduction = "mean",
     inputs_grad: bool = True,
     workspace: int = WORKSPACE,
+    out: LinearGrads | None = None,
 ) -> tuple[Any, LinearGrads]:
     """Compute the cross entropy of a linear layer's outputs and the gradients of X, W and b.
 
@@ -101,13 +103,17 @@ def linear_cross_entropy_with_grad(
         As in `linear_cross_entropy`. The gradients for "none" are those of the sum.
     inputs_grad : bool
         False leaves ∂L/∂X out, which a model's first layer does not need.
+    out : LinearGrads, optional
+        Arrays that receive the gradients, such as those of the step before: fresh memory for a large ∂L/∂X can take as
+        long as computing it. None in a place makes a new array.
 
     Returns
     -------
     loss : scalar or ndarray
         As `cross_entropy` gives it.
     grads : LinearGrads
-        The named tuple (dinputs, dweight, dbias); dinputs is None where left out, dbias without a bias.
+        The named tuple (dinputs, dweight, dbias), the arrays of `out` where given; dinputs is None where left out,
+        dbias without a bias.
 
     Raises
     ------
@@ -123,10 +129,10 @@ def linear_cross_entropy_with_grad(
     """
     x, w, b, y, ignored, counted = _checked(inputs, weight, bias, labels, ignore_index, reduction)
     rows, waiting = _shares(x, w, workspace)
+    targets = _targets(out, x, w, b, y, inputs_grad, bias is not None)
+    dinputs, dweight, dbias = targets
     factor = (1.0 / counted if counted else 0.0) if reduction == "mean" else 1.0
     losses = np.empty(len(x))
-    dinputs = np.empty(x.shape if inputs_grad else (0, 0), x.dtype)
-    dweight, dbias = np.empty(w.shape, x.dtype), np.empty(b.shape, x.dtype)
     if w.shape[1] < FEW_CLASSES:
         kernel = kernels.linear_cross_entropy_with_grad_few
         threads.run(kernel, x.size, x, w, b, y, ignored, factor, losses, dinputs, dweight, dbias)
@@ -148,7 +154,33 @@ def linear_cross_entropy_with_grad(
                 add_product(x[chunk], logits, dweight, temporary=temporary)
         dbias[...] = bias_sums
     loss = reduce(losses, counted, reduction, x.dtype, y.shape)
+    dinputs, dweight, dbias = map(arrays.settle, targets, out or (None, None, None))
     return loss, LinearGrads(dinputs if inputs_grad else None, dweight, dbias if bias is not None else None)
+
+
+def _targets(
+    out: object, x: Array, w: Array, b: Array, y: Array, inputs_grad: bool, has_bias: bool
+) -> tuple[Array, Array, Array]:
+    """Give the arrays to compute the gradients in, those of `out` where they can be written to themselves."""
+    if not (out is None or (isinstance(out, tuple) and len(out) == 3)):
+        raise TypeError(f"out: expected LinearGrads or None, got {type(out).__name__}")
+    given = dict(zip(LinearGrads._fields, out or (None, None, None), strict=True))
+    for name, exists in (("dinputs", inputs_grad), ("dbias", has_bias)):
+        if given[name] is not None and not exists:
+            came = type(given[name]).__name__
+            raise ValueError(f"out.{name}: expected None, as there is no such gradient, got {came}")
+
+    def target(name: str, shape: tuple[int, ...]) -> Array:
+        return arrays.buffer(given[name], shape, x.dtype, x, w, b, y, name=f"out.{name}")
+
+    targets = (
+        target("dinputs", x.shape if inputs_grad else (0, 0)),
+        target("dweight", w.shape),
+        target("dbias", b.shape),
+    )
+    if any(itertools.starmap(np.may_share_memory, itertools.combinations(targets, 2))):
+        raise ValueError("out: expected arrays that do not overlap each other, got some that do")
+    return targets
 
 
 def _checked(

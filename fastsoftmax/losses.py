@@ -8,7 +8,7 @@ import numpy as np
 from fastsoftmax import arrays, threads
 from fastsoftmax.arrays import Array
 from fastsoftmax.kernels import cross_entropy as kernels
-from fastsoftmax.kernels.few import by_classes
+from fastsoftmax.kernels.regimes import choose
 
 Reduction = Literal["mean", "sum", "none"]
 
@@ -67,7 +67,7 @@ def cross_entropy(
     )
     rows = arrays.rows_of(array, axis)
     losses = np.empty(len(rows))
-    kernel = by_classes(rows.shape[1], few=kernels.cross_entropy_few, many=kernels.cross_entropy)
+    kernel = choose(rows, losses, few=kernels.cross_entropy_few, many=kernels.cross_entropy)
     threads.run(kernel, rows.size, rows, flat_labels, ignored, losses)
     return reduce(losses, counted, reduction, array.dtype, arrays.row_shape(array, axis))
 
@@ -132,7 +132,13 @@ def cross_entropy_with_grad(
     rows = arrays.rows_of(array, axis)
     dlogits = arrays.rows_for(out, array, axis, (rows, flat_labels, row_factors))
     losses = np.empty(len(rows))
-    kernel = by_classes(rows.shape[1], few=kernels.cross_entropy_with_grad_few, many=kernels.cross_entropy_with_grad)
+    kernel = choose(
+        rows,
+        dlogits,
+        few=kernels.cross_entropy_with_grad_few,
+        many=kernels.cross_entropy_with_grad,
+        streamed=kernels.cross_entropy_with_grad_streamed,
+    )
     threads.run(kernel, rows.size, rows, flat_labels, ignored, factor, row_factors, losses, dlogits)
     loss = reduce(losses, counted, reduction, array.dtype, arrays.row_shape(array, axis))
     return loss, arrays.deliver(dlogits, out, array, axis)

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from numba.core.compiler_lock import global_compiler_lock
 from numba.np.ufunc import parallel as pool
 
 from fastsoftmax.kernels.jit import Kernel
@@ -21,9 +22,10 @@ def run(kernel: Kernel, elements: int, *args: object) -> None:
         kernel.serial(*args)
         return
     launch()
-    if pool.get_num_threads() == 1:
+    # numba.get_num_threads() takes a lock that forked children share: a child born meanwhile never gives it back.
+    if pool._get_num_threads() == 1:  # type: ignore[attr-defined]  # set when launched
         kernel.serial(*args)
-    elif pool.threading_layer() != "workqueue":
+    elif pool._threading_layer != "workqueue":
         kernel.parallel(*args)
     else:
         _run_on_workqueue(kernel, *args)
@@ -35,13 +37,13 @@ def _run_on_workqueue(kernel: Kernel, *args: object) -> None:
     A thread that Python did not start may be one of the queue's own workers, inside a user's parallel kernel.
     """
     foreign = isinstance(threading.current_thread(), threading._DummyThread)
-    if foreign or not _one_caller.acquire(blocking=False):
+    if foreign or _one_caller.locked():
         kernel.serial(*args)
         return
-    try:
+    # Two that find it free in the same moment wait for each other here. Not `acquire(blocking=False)` and `try`: a
+    # KeyboardInterrupt between the two would leave it locked for good, while `with` has no such gap.
+    with _one_caller:
         kernel.parallel(*args)
-    finally:
-        _one_caller.release()
 
 
 def launch() -> None:
@@ -52,7 +54,7 @@ def launch() -> None:
     thousand times, some 10 µs, are quick in both. OpenMP reads this when it is loaded; what the user has set stands.
     """
     if not pool._is_initialized:
-        with _short_spins():
+        with global_compiler_lock, _short_spins():
             pool._launch_threads()
 
 
@@ -88,5 +90,15 @@ def _after_fork() -> None:
     _lost_in_fork = _lost_in_fork or bool(pool._is_initialized)
 
 
+def _release_compiler_in_child() -> None:
+    global_compiler_lock.release()
+    _after_fork()
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+    # A child born while another thread compiles, or launches the threads, would wait for that thread for ever.
+    os.register_at_fork(
+        before=global_compiler_lock.acquire,
+        after_in_parent=global_compiler_lock.release,
+        after_in_child=_release_compiler_in_child,
+    )

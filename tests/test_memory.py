@@ -1,6 +1,9 @@
-"""In place needs no memory, and the linear head never holds all of the logits."""
+"""In place needs no memory, the linear head never holds all of the logits, and no call keeps any."""
 
+import resource
+import sys
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -35,3 +38,35 @@ def test_linear_head(name, classes):
     logits = 4 * len(x) * classes
     results = 2 * x.nbytes + w.nbytes + 8 * len(x)  # and the losses, in float64
     assert peak_of(getattr(fs, name), x, w, None, y, workspace=2**15) < results + 2 * 2**15 < logits / 2
+
+
+def resident():
+    """Bytes of this process that are in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no /proc here")
+@pytest.mark.parametrize("forced", ["serial", "parallel"])
+def test_no_leak(force, arguments, function, forced):
+    """One small array a call, not given back, would be 1.3 MB."""
+    force(forced)
+    values = arguments(2, 70, np.float32)[function]
+    call = getattr(fs, function)
+    for _ in range(1000):
+        call(**values)
+    before = resident()
+    for _ in range(10_000):
+        call(**values)
+    assert resident() - before < 2**19
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no /proc here")
+def test_no_leak_of_refused_calls():
+    z, wrong = np.zeros((2, 70), np.float32), [0, 70]
+    before = 0
+    for i in range(6_000):
+        with pytest.raises(ValueError, match="labels"):
+            fs.cross_entropy_with_grad(z, wrong)
+        if i == 1000:
+            before = resident()
+    assert resident() - before < 2**19

@@ -186,6 +186,15 @@ def assert_refused(arguments, message, capsys):
     assert message in err
 
 
+def test_limits_are_measured(monkeypatch):
+    monkeypatch.setattr(roofline, "_SIZES", (2**16, 2**20))
+    limits = roofline.measure()
+    assert list(limits) == ["read", "in place", "copy", "exps"]
+    assert all([size for size, _ in limits[kind]] == [2**16, 2**20] for kind in ("read", "in place", "copy"))
+    assert all(1e8 < rate < 1e13 for kind in ("read", "in place", "copy") for _, rate in limits[kind])
+    assert 1e7 < limits["exps"] < 1e13
+
+
 def test_roofline_is_the_larger_limit():
     million = (1000, 1000)
     assert roofline.least_seconds(LIMITS, "softmax_backward", million) == pytest.approx(12e6 / (100 * GB))

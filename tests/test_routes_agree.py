@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import fastsoftmax as fs
+from fastsoftmax.kernels import regimes
 
 CLASSES = [1, 2, 3, 10, 16, 17, 33, 63, 64, 65, 130, 1000]
 ROW_BY_ROW = [
@@ -90,6 +91,36 @@ def test_in_place_is_out_of_place(function_with_out, classes, dtype, twin, argum
             got = results(function(**fresh, out=fresh[name]))
             assert got[-1] is fresh[name]
             assert_same_bits(got, want, f"out={name}")
+
+
+@pytest.mark.parametrize(("rows", "classes"), [(3, 64), (130, 79), (1100, 65), (150, 1000)])
+@pytest.mark.parametrize("name", ["softmax", "log_softmax", "cross_entropy_with_grad"])
+def test_streamed_is_stored(name, rows, classes, dtype, twin, arguments, results, assert_same_bits, monkeypatch):
+    """Past the caches, at whatever address, as runs of one row and of several, with rows left out in between."""
+    args = arguments(rows, classes, dtype)[name]
+    if "labels" in args:
+        args["labels"][[0, 2, *range(40, rows, 3)]] = -100
+    want = results(getattr(fs, name)(**args))
+    monkeypatch.setattr(regimes, "STREAM_CLASSES", 0)
+    monkeypatch.setattr(regimes, "STREAM_BYTES", 0)
+    size = want[-1].size
+    for offset in range(0, 17, 3):
+        around = np.full(size + 40, 7, dtype)
+        out = around[offset : offset + size].reshape(rows, classes)
+        assert_same_bits(results(getattr(fs, name)(**args, out=out)), want)
+        assert (around[:offset] == 7).all()
+        assert (around[offset + size :] == 7).all()
+
+
+def test_regimes():
+    """Each is reached, and in place never streams."""
+    kernels = {"few": 1, "many": 2, "streamed": 3}
+    wide, narrow = np.empty((2048, 8192), np.float32), np.empty((2**18, 64), np.float32)
+    assert regimes.choose(wide, np.empty_like(wide), **kernels) == 3
+    assert regimes.choose(wide, wide, **kernels) == 2
+    assert regimes.choose(wide[:-1], np.empty_like(wide[:-1]), **kernels) == 2
+    assert regimes.choose(narrow, np.empty_like(narrow), **kernels) == 2
+    assert regimes.choose(narrow[:, 1:], np.empty_like(narrow[:, 1:]), **kernels) == 1
 
 
 @pytest.mark.usefixtures("serial")

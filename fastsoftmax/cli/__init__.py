@@ -1,4 +1,4 @@
-"""The command line: ``fastsoftmax train``."""
+"""The command line: ``fastsoftmax train``, ``fastsoftmax warmup`` and ``fastsoftmax doctor``."""
 
 import argparse
 import contextlib
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from fastsoftmax._version import __version__
-from fastsoftmax.cli import train
+from fastsoftmax.cli import doctor, train, warmup
 from fastsoftmax.cli.data import InputError
 from fastsoftmax.cli.network import ACTIVATIONS
 from fastsoftmax.cli.train import TrainingError
@@ -32,6 +32,8 @@ def _parser() -> _Parser:
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_train(commands)
+    _add_warmup(commands)
+    _add_doctor(commands)
     return parser
 
 
@@ -55,6 +57,29 @@ def _add_train(commands: "argparse._SubParsersAction[_Parser]") -> None:
     add("--seed", type=_integer(0), metavar="N", default=0, help="of split, weights and batches (default: %(default)s)")
     add("--plot", type=Path, metavar="FILE", help="draw both loss curves to this .png, .svg or .pdf")
     add("--save", type=Path, metavar="FILE", help="save the trained weights to this .npz")
+
+
+def _add_warmup(commands: "argparse._SubParsersAction[_Parser]") -> None:
+    parser = commands.add_parser(
+        "warmup",
+        help="compile the kernels ahead, for images and CI",
+        description="Compile the kernels of all functions, for one thread and for many, and keep them on disk, so that "
+        "no later process on this kind of CPU has to. What is there already is not compiled again.",
+        allow_abbrev=False,
+    )
+    parser.set_defaults(run=warmup.run, parser=parser)
+    parser.add_argument("--dtype", choices=warmup.DTYPES, help="only for arrays of this dtype (default: both)")
+
+
+def _add_doctor(commands: "argparse._SubParsersAction[_Parser]") -> None:
+    parser = commands.add_parser(
+        "doctor",
+        help="describe this installation and say what slows it down",
+        description="Print versions, CPU, threads, the cache of compiled kernels and what the machine is measured to "
+        "do, to be pasted into a bug report, then a sentence for each problem found.",
+        allow_abbrev=False,
+    )
+    parser.set_defaults(run=doctor.run, parser=parser)
 
 
 def _integer(low: int, high: int = 1_000_000) -> Callable[[str], int]:

@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import importlib
 import io
 import math
 import os
@@ -18,6 +17,7 @@ import fastsoftmax
 from fastsoftmax import reference
 from fastsoftmax.cli import data
 from fastsoftmax.cli.data import Array, Dataset, InputError, Split
+from fastsoftmax.cli.extras import extra
 from fastsoftmax.cli.network import (
     ACTIVATIONS,
     Parameters,
@@ -47,7 +47,7 @@ class Run(NamedTuple):
 
 def run(args: argparse.Namespace) -> int:
     """Run the command, and return the exit status: 1 where the two loss curves do not agree."""
-    tqdm = _extra("tqdm", "cli").tqdm
+    tqdm = extra("tqdm", "cli").tqdm
     _check_outputs(args)
     dataset = data.load(args.data)
     # The same three streams of random numbers for every run.
@@ -181,16 +181,7 @@ def _check_outputs(args: argparse.Namespace) -> None:
             raise InputError(f"argument {option}: {problem}, got {str(path)!r}")
         _write(option, path, None)
     if args.plot is not None:
-        _extra("matplotlib.figure", "plot")
-
-
-def _extra(module: str, extra: str) -> Any:
-    """Import a module that an extra brings."""
-    try:
-        return importlib.import_module(module)
-    except ImportError:
-        package = module.partition(".")[0]
-        raise InputError(f'this needs {package}: pip install "fastsoftmax[{extra}]"') from None
+        extra("matplotlib.figure", "plot")
 
 
 def _write(option: str, path: Path, content: bytes | None) -> None:
@@ -225,7 +216,7 @@ def _write_outputs(args: argparse.Namespace, dataset: Dataset, split: Split, our
 def picture(ours: Run, numpys: Run, kind: str) -> bytes:
     """Draw the loss curves over one another."""
     # Not pyplot: no window, no backend to choose.
-    figure = _extra("matplotlib.figure", "plot").Figure(layout="constrained")
+    figure = extra("matplotlib.figure", "plot").Figure(layout="constrained")
     yscale = "log" if min(ours.losses.min(), numpys.losses.min()) > 0 else "linear"
     axes = figure.add_subplot(xlabel="epoch", ylabel="training loss", yscale=yscale)
     epochs = np.arange(1, len(ours.losses) + 1)

@@ -3,6 +3,7 @@
 import numpy as np
 from numba import prange
 
+from .elementary import multiply
 from .few import (
     CHUNK,
     IGNORED,
@@ -13,10 +14,11 @@ from .few import (
     store_losses,
     to_lanes,
 )
-from .jit import inline, serial, twins
+from .jit import inline, require_all, serial, twins
 from .lanes import lanes_of
-from .memory import load, load_first
-from .rows import cross_entropy_row, cross_entropy_with_grad_row
+from .memory import finish_streams, load, load_first, store
+from .rows import cross_entropy_row, cross_entropy_with_grad_row, grad_quotient, label_grad, row_quotient
+from .streams import rows_in_a_run, stream_row
 from .sums import add_to_sum, empty_sum, sum_of
 
 
@@ -30,7 +32,8 @@ def cross_entropy(logits, labels, ignore_index, losses):
         if labels[row] == ignore_index:
             losses[row] = 0.0
         else:
-            losses[row] = cross_entropy_row(flat, start, start + n_classes, start + labels[row], None)[0]
+            label = start + labels[row]
+            losses[row] = cross_entropy_row(flat, start, start + n_classes, label, None, start, None, None)[0]
 
 
 @inline
@@ -56,40 +59,82 @@ def cross_entropy_with_grad(logits, labels, ignore_index, weight, dloss, losses,
             )
 
 
-@inline
-def _labels_of(labels, ignore_index, row, n_rows, out):
-    """Write the labels of a bundle as floats, one a lane."""
-    for lane in range(n_rows):
-        label = labels[row + lane]
-        out[lane] = IGNORED if label == ignore_index else label
+@twins
+def cross_entropy_with_grad_streamed(logits, labels, ignore_index, weight, dloss, losses, dlogits):
+    """Do `cross_entropy_with_grad` for results that no cache holds: each row is written during the next one."""
+    n_rows, n_classes = logits.shape
+    flat, flat_out = logits.reshape(-1), dlogits.reshape(-1)
+    run = rows_in_a_run(n_rows)
+    n_runs = -(-n_rows // run)
+    done = 0
+    for task in prange(n_runs):
+        first = np.intp(task) * run
+        exps, pending_exps = np.empty(n_classes, flat.dtype), np.empty(n_classes, flat.dtype)
+        nothing = np.intp(0)
+        pending = (row_quotient(flat, 0.0, 1.0), pending_exps, nothing, flat_out, nothing, nothing)
+        pending_label, pending_value = nothing, 0.0
+        for row in range(first, min(first + run, n_rows)):
+            start = row * n_classes
+            stop = start + n_classes
+            if labels[row] == ignore_index:
+                losses[row] = 0.0
+                flat_out[start:stop] = 0
+                continue
+            label, factor = start + labels[row], weight_of(row, weight, dloss)
+            losses[row], others, total = cross_entropy_row(flat, start, stop, label, exps, nothing, multiply, pending)
+            if pending[-1]:
+                flat_out[pending_label] = pending_value
+            quotient = grad_quotient(exps, nothing, n_classes, factor, total)
+            pending = (quotient, exps, nothing, flat_out, start, stop)
+            pending_label, pending_value = label, label_grad(factor, others, total)
+            exps, pending_exps = pending_exps, exps
+        stream_row(multiply, pending)
+        finish_streams()
+        if pending[-1]:
+            flat_out[pending_label] = pending_value
+        done += 1
+    require_all(done, n_runs)
 
 
 @inline
 def few_rows(logits, n_classes, labels, ignore_index, losses, first, last, offset):
     """Write the losses of rows first to last, a bundle at a time; their logits begin `offset` rows earlier."""
     width = lanes_of(logits)
-    lanes = empty_lanes(logits, n_classes)
-    floats = np.zeros(width, logits.dtype)
+    room = (empty_lanes(logits, n_classes), np.zeros(width, logits.dtype), np.zeros(width, logits.dtype))
+    args = (logits, n_classes, labels, ignore_index, losses)
     whole = last - (last - first) % width
     for row in range(first, whole, width):  # the number of rows is a constant to the compiler here
-        _bundle(logits, n_classes, labels, ignore_index, losses, row, width, offset, lanes, floats)
+        _bundle(args, row, width, offset, room)
     if whole < last:
-        _bundle(logits, n_classes, labels, ignore_index, losses, whole, last - whole, offset, lanes, floats)
+        _bundle(args, whole, last - whole, offset, room)
 
 
 @inline
-def _bundle(logits, n_classes, labels, ignore_index, losses, row, n_rows, offset, lanes, floats):
-    _labels_of(labels, ignore_index, row, n_rows, floats)
+def _bundle(args, row, n_rows, offset, room):
+    logits, n_classes, labels, ignore_index, losses = args
+    lanes, floats, z_labels = room
+    _labels_of(logits, n_classes, labels, ignore_index, row, n_rows, offset, floats, z_labels)
     to_lanes(logits, row - offset, n_rows, n_classes, lanes)
-    bundle_losses, _, _ = cross_entropy_lanes(lanes, n_classes, load(floats, 0))
+    bundle_losses, _, _ = cross_entropy_lanes(lanes, n_classes, load(floats, 0), load(z_labels, 0))
     store_losses(losses, row, n_rows, lanes, bundle_losses)
+
+
+@inline
+def _labels_of(logits, n_classes, labels, ignore_index, row, n_rows, offset, floats, z_labels):
+    """Write the labels of a bundle as floats, and the logits there, one a lane."""
+    for lane in range(n_rows):
+        label = labels[row + lane]
+        ignored = label == ignore_index
+        floats[lane] = IGNORED if ignored else label
+        z_labels[lane] = logits[(row - offset + lane) * n_classes + (0 if ignored else label)]
 
 
 @inline
 def few_rows_with_grad(logits, n_classes, labels, ignore_index, weight, dloss, losses, dlogits, first, last, offset):
     """Do the same, and write the gradient, which begins `offset` rows earlier too."""
     width = lanes_of(logits)
-    room = (empty_lanes(logits, n_classes), np.zeros(width, logits.dtype), np.full(16, weight))
+    labels_of_lanes = (np.zeros(width, logits.dtype), np.zeros(width, logits.dtype))
+    room = (empty_lanes(logits, n_classes), *labels_of_lanes, np.full(16, weight))
     args = (logits, n_classes, labels, ignore_index, weight, dloss, losses, dlogits)
     whole = last - (last - first) % width
     for row in range(first, whole, width):
@@ -101,15 +146,23 @@ def few_rows_with_grad(logits, n_classes, labels, ignore_index, weight, dloss, l
 @inline
 def _bundle_with_grad(args, row, n_rows, offset, room):
     logits, n_classes, labels, ignore_index, weight, dloss, losses, dlogits = args
-    lanes, floats, weights = room
-    _labels_of(labels, ignore_index, row, n_rows, floats)
+    lanes, floats, at_labels, weights = room
+    _labels_of(logits, n_classes, labels, ignore_index, row, n_rows, offset, floats, at_labels)
     if dloss.size:
         for lane in range(n_rows):
             weights[lane] = weight_of(row + lane, weight, dloss)
     to_lanes(logits, row - offset, n_rows, n_classes, lanes)
-    bundle_losses = cross_entropy_with_grad_lanes(lanes, n_classes, load(floats, 0), weights)
+    args_of_lanes = (lanes, n_classes, load(floats, 0), load(at_labels, 0), weights)
+    bundle_losses, label_grads = cross_entropy_with_grad_lanes(*args_of_lanes)
     store_losses(losses, row, n_rows, lanes, bundle_losses)
     from_lanes(lanes, n_rows, n_classes, dlogits, row - offset)
+    store(at_labels, 0, label_grads)
+    for lane in range(n_rows):  # one by one: the vectors' units have enough to do
+        start = (row - offset + lane) * n_classes
+        if labels[row + lane] == ignore_index:
+            dlogits[start : start + n_classes] = 0
+        else:
+            dlogits[start + labels[row + lane]] = at_labels[lane]
 
 
 @twins
@@ -117,9 +170,13 @@ def cross_entropy_few(logits, labels, ignore_index, losses):
     """Do `cross_entropy` for few classes, a bundle of rows at a time."""
     n_rows, n_classes = logits.shape
     flat = logits.reshape(-1)
-    for chunk in prange(-(-n_rows // CHUNK)):
+    n_chunks = -(-n_rows // CHUNK)
+    done = 0
+    for chunk in prange(n_chunks):
         first = np.intp(chunk) * CHUNK
         few_rows(flat, n_classes, labels, ignore_index, losses, first, min(first + CHUNK, n_rows), 0)
+        done += 1
+    require_all(done, n_chunks)
 
 
 @twins
@@ -127,10 +184,14 @@ def cross_entropy_with_grad_few(logits, labels, ignore_index, weight, dloss, los
     """Do `cross_entropy_with_grad` for few classes, a bundle of rows at a time."""
     n_rows, n_classes = logits.shape
     flat, flat_out = logits.reshape(-1), dlogits.reshape(-1)
-    for chunk in prange(-(-n_rows // CHUNK)):
+    n_chunks = -(-n_rows // CHUNK)
+    done = 0
+    for chunk in prange(n_chunks):
         first = np.intp(chunk) * CHUNK
         last = min(first + CHUNK, n_rows)
         few_rows_with_grad(flat, n_classes, labels, ignore_index, weight, dloss, losses, flat_out, first, last, 0)
+        done += 1
+    require_all(done, n_chunks)
 
 
 @serial

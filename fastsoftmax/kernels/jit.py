@@ -13,6 +13,10 @@ from .cache import cached
 # into a callee that it compiles first from there, so each function says them all.
 _FLAGS = {"nogil": True, "error_model": "numpy", "fastmath": False}
 
+# All that is compiled by itself, and which of them are twins.
+DISPATCHERS: list[Dispatcher] = []
+TWINS: list["Kernel"] = []
+
 
 class Kernel(NamedTuple):
     """One function over whole arrays, compiled twice: for one thread and for Numba's pool."""
@@ -28,7 +32,13 @@ def inline(function):
 
 def serial(function):
     """Compile a kernel that runs on one thread."""
-    return function if config.DISABLE_JIT else cached(njit(function, **_FLAGS))
+    return function if config.DISABLE_JIT else _kernel(function)
+
+
+def _kernel(function, **options):
+    dispatcher = cached(njit(function, **_FLAGS, **options))
+    DISPATCHERS.append(dispatcher)
+    return dispatcher
 
 
 def twins(function):
@@ -42,7 +52,9 @@ def twins(function):
     parallel = types.FunctionType(function.__code__, function.__globals__, function.__name__ + "_parallel")
     parallel.__qualname__ = parallel.__name__
     parallel.__module__ = function.__module__
-    return Kernel(serial(function), cached(njit(parallel, parallel=True, **_FLAGS)))
+    kernel = Kernel(_kernel(function), _kernel(parallel, parallel=True))
+    TWINS.append(kernel)
+    return kernel
 
 
 def _not_compiled(*args):
@@ -50,3 +62,13 @@ def _not_compiled(*args):
         "NUMBA_DISABLE_JIT is set, but vector instructions exist in compiled code only; "
         "fastsoftmax.reference has the same functions in NumPy"
     )
+
+
+@inline
+def require_all(done, tasks):
+    """Require that every task of a `prange` loop has counted itself as done, at its end; tasks that allocate do so.
+
+    Where an allocation fails on a thread of the pool, Numba forgets the exception and goes on with the result as it is.
+    """
+    if done != tasks:
+        raise MemoryError

@@ -4,7 +4,7 @@ import numpy as np
 from numba import prange
 
 from .cross_entropy import few_rows, few_rows_with_grad
-from .jit import inline, twins
+from .jit import inline, require_all, twins
 from .lanes import lanes_of
 from .memory import load_first, store_first
 from .reductions import (
@@ -31,6 +31,7 @@ def linear_cross_entropy_few(inputs, weight, bias, labels, ignore_index, losses)
     flat, flat_weight = inputs.reshape(-1), transposed(weight)
     n_blocks, block_rows = blocks_of(n_rows, BLOCK)
     strip = strip_of(flat, n_features)
+    done = 0
     for block in prange(n_blocks):
         logits = np.empty(strip * n_classes, inputs.dtype)
         first = np.intp(block) * block_rows
@@ -39,6 +40,8 @@ def linear_cross_entropy_few(inputs, weight, bias, labels, ignore_index, losses)
             stop = min(row + strip, last)
             linear_rows(flat, row, stop - row, n_features, flat_weight, bias, n_classes, logits)
             few_rows(logits, n_classes, labels, ignore_index, losses, row, stop, row)
+        done += 1
+    require_all(done, n_blocks)
 
 
 @twins
@@ -58,6 +61,7 @@ def linear_cross_entropy_with_grad_few(
     strip = strip_of(flat, n_features)
     weight_sums = np.zeros((n_blocks, partial_size(flat, n_features, n_classes)))
     bias_sums = np.zeros((n_blocks, n_classes))
+    done = 0
     for block in prange(n_blocks):
         logits = np.empty(strip * n_classes, inputs.dtype)
         grads = np.empty(whole_tiles(strip) * whole_tiles(n_classes), inputs.dtype)
@@ -74,6 +78,8 @@ def linear_cross_entropy_with_grad_few(
             add_weight_grad(flat, row, stop - row, n_features, grads, n_classes, weight_sums[block])
             if dinputs.size:
                 input_grad_rows(grads, stop - row, flat_weight, n_features, n_classes, flat_dinputs, row)
+        done += 1
+    require_all(done, n_blocks)
     add_up(bias_sums, dbias)
     write_weight_grad(weight_sums, dweight)
 
@@ -98,7 +104,7 @@ def biased_cross_entropy(logits, bias, labels, ignore_index, losses):
         if labels[row] == ignore_index:
             losses[row] = 0.0
         else:
-            losses[row] = cross_entropy_row(flat, start, stop, start + labels[row], None)[0]
+            losses[row] = cross_entropy_row(flat, start, stop, start + labels[row], None, start, None, None)[0]
 
 
 @twins
@@ -112,6 +118,7 @@ def biased_cross_entropy_with_grad(logits, bias, labels, ignore_index, factor, l
     block_rows = -(-n_rows // (4 * _BIAS_BLOCKS)) * 4
     n_blocks = -(-n_rows // block_rows)
     partial = np.zeros((n_blocks, n_classes))
+    done = 0
     for block in prange(n_blocks):
         sums = column_sums(flat, n_classes)
         first = np.intp(block) * block_rows
@@ -129,6 +136,8 @@ def biased_cross_entropy_with_grad(logits, bias, labels, ignore_index, factor, l
                     losses[row] = cross_entropy_with_grad_row(flat, start, end, label, factor, flat)
             add_rows(flat, four * n_classes, stop - four, n_classes, n_classes, sums)
         settle(flat, sums, partial[block], n_classes)
+        done += 1
+    require_all(done, n_blocks)
     for block in range(n_blocks):
         for column in range(n_classes):
             dbias[column] += partial[block, column]

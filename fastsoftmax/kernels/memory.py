@@ -16,7 +16,7 @@ def _is_contiguous(array):
 
 
 def _address(context, builder, array_type, array, index, vector, count=None):
-    """Build the address of a vector, of its first `count` elements, or of a single one."""
+    """Build the address of a vector, of its first `count` elements (none if nothing is to be touched), or of one."""
     struct = context.make_array(array_type)(context, builder, array)
     if context.enable_boundscheck:
         whole = index.type(getattr(vector, "count", 1))
@@ -124,16 +124,57 @@ def store_first(typingctx, array, index, count, vector):
 
 
 @intrinsic
+def stream(typingctx, array, index, vector):
+    """Store a vector past the caches, to an address that is a multiple of 64 bytes (see `unaligned`)."""
+    if not (_is_contiguous(array) and vector == Lanes(array.dtype)):
+        return None
+
+    def codegen(context, builder, sig, args):
+        array_value, index, value = args
+        address = _address(context, builder, array, array_value, index, value.type)
+        instruction = builder.store(value, address, align=64)
+        instruction.set_metadata("nontemporal", builder.module.add_metadata([INT32(1)]))
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, vector), codegen
+
+
+@intrinsic
+def unaligned(typingctx, array, index):
+    """Count the elements from array.flat[index] to the next address that is a multiple of 64 bytes."""
+    if not _is_contiguous(array):
+        return None
+
+    def codegen(context, builder, sig, args):
+        address = _address(context, builder, array, *args, ir.IntType(8), args[1].type(0))
+        bits = builder.ptrtoint(address, ir.IntType(64))
+        left = builder.and_(builder.neg(bits), bits.type(63))
+        return builder.udiv(left, bits.type(array.dtype.bitwidth // 8))
+
+    return types.intp(array, types.intp), codegen
+
+
+@intrinsic
+def finish_streams(typingctx):
+    """Wait until what `stream` stored can be seen by other threads."""
+
+    def codegen(context, builder, sig, args):
+        builder.fence("seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+@intrinsic
 def prefetch(typingctx, array, index):
     """Ask for array.flat[index] to be in the second-level cache soon; any index may be asked for."""
     if not _is_contiguous(array):
         return None
 
     def codegen(context, builder, sig, args):
-        data = context.make_array(array)(context, builder, args[0]).data
-        address = builder.bitcast(builder.gep(data, [args[1]]), ir.IntType(8).as_pointer())
-        read, second_level, is_data = INT32(0), INT32(2), INT32(1)
-        _call(builder, "llvm.prefetch.p0", ir.VoidType(), [address, read, second_level, is_data])
+        address = _address(context, builder, array, *args, ir.IntType(8), args[1].type(0))
+        read, second_level, data = INT32(0), INT32(2), INT32(1)
+        _call(builder, "llvm.prefetch.p0", ir.VoidType(), [address, read, second_level, data])
         return context.get_dummy_value()
 
     return types.void(array, types.intp), codegen

@@ -9,7 +9,7 @@ import math
 import numpy as np
 from numba import prange
 
-from .jit import inline, twins
+from .jit import inline, require_all, twins
 from .lanes import lanes_of
 from .memory import load, load_first, prefetch, store
 from .sums import add_to_sum
@@ -92,7 +92,9 @@ def bias_grad(doutputs, dbias):
     if n_spans >= 8:
         n_blocks, block_rows = 1, n_rows
     partial = np.zeros((max(n_blocks, 1), n_columns))
-    for task in prange(n_spans * n_blocks):
+    n_tasks = n_spans * n_blocks
+    done = 0
+    for task in prange(n_tasks):
         span, block = np.intp(task) % n_spans, np.intp(task) // n_spans
         column = span * _SPAN
         count = min(_SPAN, n_columns - column)
@@ -100,6 +102,8 @@ def bias_grad(doutputs, dbias):
         sums = column_sums(flat, count)
         add_rows(flat, row * n_columns + column, min(block_rows, n_rows - row), n_columns, count, sums)
         settle(flat, sums, partial[block, column : column + count], count)
+        done += 1
+    require_all(done, n_tasks)
     add_up(partial, dbias)
 
 
@@ -122,6 +126,7 @@ def weight_grad(inputs, doutputs, dweight):
     strip = strip_of(flat, n_features)
     n_blocks, block_rows = blocks_of(n_rows, BLOCK)
     partial = np.zeros((n_blocks, partial_size(flat, n_features, n_columns)))
+    done = 0
     for block in prange(n_blocks):
         grads = np.empty(strip * whole_tiles(n_columns), inputs.dtype)
         first = np.intp(block) * block_rows
@@ -130,6 +135,8 @@ def weight_grad(inputs, doutputs, dweight):
             count = min(strip, last - row)
             pad_rows(flat_doutputs[row * n_columns :], count, n_columns, grads)
             add_weight_grad(flat, row, count, n_features, grads, n_columns, partial[block])
+        done += 1
+    require_all(done, n_blocks)
     write_weight_grad(partial, dweight)
 
 
@@ -160,9 +167,13 @@ def input_grad(doutputs, weight, dinputs):
     n_features = weight.shape[0]
     flat, flat_out = doutputs.reshape(-1), dinputs.reshape(-1)
     flat_weight = transposed(weight)
-    for strip in prange(-(-n_rows // _STRIP)):
+    n_strips = -(-n_rows // _STRIP)
+    done = 0
+    for strip in prange(n_strips):
         first = np.intp(strip) * _STRIP
         count = min(_STRIP, n_rows - first)
         grads = np.empty(_STRIP * whole_tiles(n_columns), doutputs.dtype)
         pad_rows(flat[first * n_columns :], count, n_columns, grads)
         input_grad_rows(grads, count, flat_weight, n_features, n_columns, flat_out, first)
+        done += 1
+    require_all(done, n_strips)

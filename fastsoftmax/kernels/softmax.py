@@ -3,6 +3,7 @@
 import numpy as np
 from numba import prange
 
+from .elementary import multiply
 from .few import (
     CHUNK,
     empty_lanes,
@@ -12,16 +13,21 @@ from .few import (
     softmax_lanes,
     to_lanes,
 )
-from .jit import twins
-from .lanes import lanes_of
-from .memory import store_first
+from .jit import require_all, twins
+from .lanes import lanes_of, splat
+from .memory import finish_streams, store_first
 from .rows import (
     log_softmax_backward_row,
     log_softmax_row,
     logsumexp_row,
+    row_exps,
+    row_log_sums,
+    row_quotient,
     softmax_backward_row,
     softmax_row,
+    subtract,
 )
+from .streams import rows_in_a_run, stream_row
 
 
 @twins
@@ -55,12 +61,58 @@ def logsumexp(logits, lse):
 
 
 @twins
+def softmax_streamed(logits, probs):
+    """Do `softmax` for results that no cache holds: each row is written during the next one."""
+    n_rows, n_classes = logits.shape
+    flat, flat_out = logits.reshape(-1), probs.reshape(-1)
+    run = rows_in_a_run(n_rows)
+    n_runs = -(-n_rows // run)
+    done = 0
+    for task in prange(n_runs):
+        first = np.intp(task) * run
+        exps, pending_exps = np.empty(n_classes, flat.dtype), np.empty(n_classes, flat.dtype)
+        nothing = np.intp(0)
+        pending = (row_quotient(flat, 0.0, 1.0), pending_exps, nothing, flat_out, nothing, nothing)
+        for row in range(first, min(first + run, n_rows)):
+            start = row * n_classes
+            stop = start + n_classes
+            quotient = row_exps(flat, start, stop, exps, nothing, multiply, pending)
+            pending = (quotient, exps, nothing, flat_out, start, stop)
+            exps, pending_exps = pending_exps, exps
+        stream_row(multiply, pending)
+        finish_streams()
+        done += 1
+    require_all(done, n_runs)
+
+
+@twins
+def log_softmax_streamed(logits, log_probs):
+    """Do `log_softmax` for results that no cache holds: each row is written during the next one."""
+    n_rows, n_classes = logits.shape
+    flat, flat_out = logits.reshape(-1), log_probs.reshape(-1)
+    run = rows_in_a_run(n_rows)
+    for task in prange(-(-n_rows // run)):
+        first = np.intp(task) * run
+        nothing = np.intp(0)
+        no_sums = (splat(flat, 0.0), splat(flat, 0.0))
+        pending = (no_sums, flat, nothing, flat_out, nothing, nothing)
+        for row in range(first, min(first + run, n_rows)):
+            start = row * n_classes
+            stop = start + n_classes
+            pending = (row_log_sums(flat, start, stop, subtract, pending), flat, start, flat_out, start, stop)
+        stream_row(subtract, pending)
+        finish_streams()
+
+
+@twins
 def softmax_few(logits, probs):
     """Do `softmax` for few classes, a bundle of rows at a time."""
     n_rows, n_classes = logits.shape
     flat, flat_out = logits.reshape(-1), probs.reshape(-1)
     width = lanes_of(flat)
-    for chunk in prange(-(-n_rows // CHUNK)):
+    n_chunks = -(-n_rows // CHUNK)
+    done = 0
+    for chunk in prange(n_chunks):
         lanes = empty_lanes(flat, n_classes)
         first = np.intp(chunk) * CHUNK
         for row in range(first, min(first + CHUNK, n_rows), width):
@@ -68,6 +120,8 @@ def softmax_few(logits, probs):
             to_lanes(flat, row, count, n_classes, lanes)
             softmax_lanes(lanes, n_classes)
             from_lanes(lanes, count, n_classes, flat_out, row)
+        done += 1
+    require_all(done, n_chunks)
 
 
 @twins
@@ -76,7 +130,9 @@ def log_softmax_few(logits, log_probs):
     n_rows, n_classes = logits.shape
     flat, flat_out = logits.reshape(-1), log_probs.reshape(-1)
     width = lanes_of(flat)
-    for chunk in prange(-(-n_rows // CHUNK)):
+    n_chunks = -(-n_rows // CHUNK)
+    done = 0
+    for chunk in prange(n_chunks):
         lanes, scratch = empty_lanes(flat, n_classes), empty_lanes(flat, n_classes)
         first = np.intp(chunk) * CHUNK
         for row in range(first, min(first + CHUNK, n_rows), width):
@@ -84,6 +140,8 @@ def log_softmax_few(logits, log_probs):
             to_lanes(flat, row, count, n_classes, lanes)
             log_softmax_lanes(lanes, n_classes, scratch)
             from_lanes(lanes, count, n_classes, flat_out, row)
+        done += 1
+    require_all(done, n_chunks)
 
 
 @twins
@@ -92,13 +150,17 @@ def logsumexp_few(logits, lse):
     n_rows, n_classes = logits.shape
     flat = logits.reshape(-1)
     width = lanes_of(flat)
-    for chunk in prange(-(-n_rows // CHUNK)):
+    n_chunks = -(-n_rows // CHUNK)
+    done = 0
+    for chunk in prange(n_chunks):
         lanes, scratch = empty_lanes(flat, n_classes), empty_lanes(flat, n_classes)
         first = np.intp(chunk) * CHUNK
         for row in range(first, min(first + CHUNK, n_rows), width):
             count = min(width, n_rows - row)
             to_lanes(flat, row, count, n_classes, lanes)
             store_first(lse, row, count, logsumexp_lanes(lanes, n_classes, scratch))
+        done += 1
+    require_all(done, n_chunks)
 
 
 @twins

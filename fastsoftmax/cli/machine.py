@@ -1,0 +1,79 @@
+"""What the machine does: memory bandwidth, the vector exp's throughput, and the registers it is compiled to."""
+
+import re
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from fastsoftmax import threads
+from fastsoftmax.arrays import Array
+from fastsoftmax.kernels import probes
+from fastsoftmax.kernels.jit import Kernel
+
+# A measurement moves at least this much, and the best of several counts: a limit is what was reached once.
+_TRAFFIC = 2**28
+_TRIES = 5
+_IN_L1 = 2_048
+
+
+def _copy(array: Array, repeats: int, pieces: int) -> None:
+    """Copy one half to the other by the C library, which goes past the caches where that is faster."""
+    source, target = np.split(array, 2)
+
+    def copy_piece(source_and_target: tuple[Array, Array]) -> None:
+        for _ in range(repeats):
+            np.copyto(*source_and_target[::-1])
+
+    with ThreadPoolExecutor(pieces) as pool:
+        list(pool.map(copy_piece, zip(np.split(source, pieces), np.split(target, pieces), strict=True)))
+
+
+def _run(kernel: Kernel) -> Callable[[Array, int, int], None]:
+    return lambda array, repeats, pieces: threads.run(kernel, threads.SERIAL_BELOW, array, repeats, pieces)
+
+
+# (what to run, how often it moves each byte): in place and copies count what is read and what is written.
+KINDS: dict[str, tuple[Callable[[Array, int, int], None], int]] = {
+    "read": (_run(probes.read), 1),
+    "in place": (_run(probes.scale), 2),
+    "copy": (_copy, 1),
+}
+
+
+def bandwidth(kind: str, size: int, n_threads: int) -> float:
+    """Measure the bytes per second of one of `KINDS` on data of a size."""
+    run, moved = KINDS[kind]
+    array = np.ones(size // 4 // (2 * n_threads) * (2 * n_threads), np.float32)
+    repeats = max(1, _TRAFFIC // size)
+    return repeats * array.nbytes * moved / _best(lambda: run(array, repeats, n_threads))
+
+
+def exps(n_threads: int) -> float:
+    """Measure the float32 exps per second on data in the first-level cache."""
+    exp = _run(probes.exp)
+    array, repeats = np.linspace(-4, 4, _IN_L1, dtype=np.float32), 10_000
+    return n_threads * repeats * _IN_L1 / _best(lambda: exp(array, repeats, n_threads))
+
+
+def _best(run: Callable[[], object]) -> float:
+    run()
+    durations = []
+    for _ in range(_TRIES):
+        start = time.perf_counter()
+        run()
+        durations.append(time.perf_counter() - start)
+    return min(durations)
+
+
+# Registers ---------------------------------------------------------------------------------------------------------
+
+_BITS = {"zmm": 512, "ymm": 256, "xmm": 128, "NEON": 128}
+_MULTIPLICATION = re.compile(r"^\s*(?:v?f?n?m(?:add|sub|ul)\w*ps\s.*?%(?P<x86>[xyz]mm)|fm(?:la|ls|ul).*4s)", re.M)
+
+
+def registers(assembly: str) -> tuple[str, int] | None:
+    """Find the widest registers that a kernel multiplies in, and their bits; None where they are not known."""
+    found = {match["x86"] or "NEON" for match in _MULTIPLICATION.finditer(assembly)}
+    return max(((name, _BITS[name]) for name in found), key=lambda pair: pair[1], default=None)

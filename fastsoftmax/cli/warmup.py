@@ -1,0 +1,111 @@
+"""``fastsoftmax warmup``: compile the kernels ahead and keep them on disk."""
+
+import argparse
+import os
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from numba.core import config
+
+import fastsoftmax as fs
+from fastsoftmax.cli.data import InputError
+from fastsoftmax.cli.extras import extra
+from fastsoftmax.kernels import cross_entropy, softmax
+from fastsoftmax.kernels.cache import folder_of, is_kept
+from fastsoftmax.kernels.jit import DISPATCHERS, TWINS
+from fastsoftmax.kernels.regimes import FEW_CLASSES
+
+DTYPES = ("float32", "float64")
+# Kernels of many classes, and those that do the same for large results.
+_STREAMED = (
+    (softmax.softmax, softmax.softmax_streamed),
+    (softmax.log_softmax, softmax.log_softmax_streamed),
+    (cross_entropy.cross_entropy_with_grad, cross_entropy.cross_entropy_with_grad_streamed),
+)
+
+numba_config: Any = config  # which mypy cannot see into
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command, and return the exit status."""
+    tqdm = extra("tqdm", "cli").tqdm
+    folder = folder_of_kernels()
+    start, compiled = perf_counter(), _count_compiled()
+    calls = [call for dtype in ((args.dtype,) if args.dtype else DTYPES) for call in calls_of(dtype)]
+    # disable=None: no bar where stderr is no terminal.
+    for call in tqdm(calls, desc="compiling", unit="function", disable=None):
+        call()
+        compile_the_others()
+    kept = [is_kept(kernel, signature) for kernel in DISPATCHERS for signature in kernel.signatures]
+    if not all(kept):
+        raise InputError(f"{len(kept) - sum(kept)} of {len(kept)} kernels could not be written to {str(folder)!r}")
+    compiled = _count_compiled() - compiled
+    print(
+        f"{compiled} kernels compiled, {len(kept) - compiled} were there already: "
+        f"{perf_counter() - start:.1f} s, in {str(folder)!r}"
+    )
+    return 0
+
+
+def folder_of_kernels() -> Path:
+    """Give the folder where compiled kernels are kept.
+
+    Raises
+    ------
+    InputError
+        If they are not; the message says why.
+    """
+    folder = folder_of(DISPATCHERS[0])
+    if folder is not None:
+        return folder
+    if numba_config.DISABLE_JIT:
+        raise InputError("NUMBA_DISABLE_JIT is set, and no kernel runs without being compiled: unset it")
+    if os.environ.get("FASTSOFTMAX_CACHE") == "0":
+        raise InputError("FASTSOFTMAX_CACHE is 0, so every process compiles its kernels anew: unset it")
+    raise InputError(
+        "no folder for compiled kernels can be written, so every process compiles its own: "
+        "set NUMBA_CACHE_DIR to one that can"
+    )
+
+
+def _count_compiled() -> int:
+    return sum(kernel.stats.cache_misses.total() for kernel in DISPATCHERS)
+
+
+def calls_of(dtype: str) -> Iterator[Callable[[], object]]:
+    """Give small calls of the public functions, which run the serial twin of each kernel, of few and many classes."""
+    x = np.zeros((1, 1), dtype)
+    labels = np.zeros(1, np.int64)
+    for n_classes in (1, FEW_CLASSES):
+        z = w = np.zeros((1, n_classes), dtype)
+        yield partial(fs.softmax, z)
+        yield partial(fs.log_softmax, z)
+        yield partial(fs.logsumexp, z)
+        yield partial(fs.cross_entropy, z, labels)
+        yield partial(fs.cross_entropy_with_grad, z, labels)
+        yield partial(fs.linear_cross_entropy, x, w, None, labels)
+        yield partial(fs.linear_cross_entropy_with_grad, x, w, None, labels)
+    # One kernel each, whatever the number of classes; a weight's gradient and an input's have none for many.
+    yield partial(fs.softmax_backward, x, x)
+    yield partial(fs.log_softmax_backward, x, x)
+    yield partial(fs.weight_grad, x, x)
+    yield partial(fs.bias_grad, x)
+    yield partial(fs.input_grad, x, x)
+
+
+def compile_the_others() -> None:
+    """Compile, or load, what small calls do not run, for the signatures of what they do.
+
+    Parallel twins are compiled so because where there is one thread, as in many a build of an image, large calls run
+    the serial ones too.
+    """
+    for many, streamed in _STREAMED:
+        for signature in many.serial.signatures:
+            streamed.serial.compile(signature)
+    for serial, parallel in TWINS:
+        for signature in serial.signatures:
+            parallel.compile(signature)

@@ -1,0 +1,32 @@
+"""Which kernel does an operation on rows: shapes and place alone decide, and the last two give the same bits."""
+
+import numpy as np
+import numpy.typing as npt
+
+from .jit import Kernel
+
+FEW_CLASSES = 64  # below this a bundle of rows is faster than its rows one by one: see `few`
+# From here on a row is written past the caches: see `streams`. Rows that the first-level cache holds are done too soon
+# to hide it (1,000 classes took twice as long), and smaller results are better left where their reader finds them.
+STREAM_CLASSES = 8_192
+STREAM_BYTES = 2**26
+
+
+def choose(
+    rows: npt.NDArray[np.floating],
+    result: npt.NDArray[np.floating],
+    *,
+    few: Kernel,
+    many: Kernel,
+    streamed: Kernel | None = None,
+) -> Kernel:
+    """Choose a kernel that reads `rows` of classes and writes `result`.
+
+    Few or many is a matter of the classes alone, so that the rows beside a row never change its bits.
+    """
+    n_classes = rows.shape[1]
+    if n_classes < FEW_CLASSES:
+        return few
+    if streamed is None or n_classes < STREAM_CLASSES or result.nbytes < STREAM_BYTES:
+        return many
+    return many if np.may_share_memory(rows, result) else streamed

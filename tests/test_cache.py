@@ -1,0 +1,181 @@
+"""The cache of compiled kernels: on where it can be written, never stale, never torn, and off when told."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import fastsoftmax
+
+PACKAGE = Path(fastsoftmax.__file__).parent
+NOWHERE = "/proc/nowhere"  # where even root creates nothing
+CALL = """
+import numpy as np
+from fastsoftmax.kernels.labels import count_labels as kernel
+result = kernel(np.zeros(3, np.int64), 2, -100)
+assert result == 3, result
+"""
+# One whose mathematics stands in another file.
+CALL_WITH_HELPERS = """
+import numpy as np
+from fastsoftmax.kernels.softmax import logsumexp
+lse, kernel = np.zeros(1), logsumexp.serial
+kernel(np.zeros((1, 100)), lse)
+result = lse[0]
+"""
+REPORT = """
+print("loaded" if kernel.stats.cache_hits else "compiled", result)
+"""
+COMPILED, LOADED = "compiled 3", "loaded 3"
+
+
+def kernels(folder):
+    return sorted(folder.rglob("*.kernel"))
+
+
+@pytest.fixture
+def call(run_python, tmp_path):
+    """A function that runs a kernel in a fresh process: was it compiled or loaded, and what did it give?"""
+
+    def call_kernel(code=CALL, before="", **environment):
+        environment = {"NUMBA_CACHE_DIR": str(tmp_path / "cache"), **environment}
+        return run_python("-c", before + code + REPORT, **environment)
+
+    return call_kernel
+
+
+@pytest.fixture(scope="module")
+def full_cache(run_python, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("full")
+    run_python("-c", CALL, NUMBA_CACHE_DIR=str(folder))
+    return folder
+
+
+@pytest.fixture
+def full(full_cache, tmp_path):
+    """The folder of a cache that holds the kernel."""
+    return Path(shutil.copytree(full_cache, tmp_path / "cache"))
+
+
+@pytest.fixture
+def package(tmp_path):
+    """A copy of the package."""
+    return Path(
+        shutil.copytree(PACKAGE, tmp_path / "site" / "fastsoftmax", ignore=shutil.ignore_patterns("__pycache__"))
+    )
+
+
+def test_compiled_once(call):
+    assert [call(), call()] == [COMPILED, LOADED]
+
+
+def test_off(call, full):
+    files = kernels(full)
+    assert call(FASTSOFTMAX_CACHE="0") == COMPILED
+    files[0].unlink()
+    assert call(FASTSOFTMAX_CACHE="0") == COMPILED
+    assert kernels(full) == files[1:]
+
+
+def test_no_folder_can_be_written(call, package, tmp_path):
+    """Neither the one asked for, nor beside the sources, nor at home."""
+    (package / "kernels" / "__pycache__").write_text("a file is no folder")
+    nowhere = dict.fromkeys(("NUMBA_CACHE_DIR", "HOME", "XDG_CACHE_HOME"), NOWHERE)
+    assert call(PYTHONPATH=str(package.parent), PYTHONWARNINGS="error", **nowhere) == COMPILED
+    assert kernels(tmp_path) == []
+
+
+def test_beside_the_sources(call, package):
+    assert call(PYTHONPATH=str(package.parent), NUMBA_CACHE_DIR="") == COMPILED
+    assert kernels(package / "kernels" / "__pycache__")
+
+
+def test_folder_goes_away(call, tmp_path):
+    """It could be written when the library was imported, and no more when a kernel is compiled."""
+    folder = str(tmp_path / "cache")
+    remove = f"import shutil, fastsoftmax\nshutil.rmtree({folder!r})\nopen({folder!r}, 'w').close()"
+    assert call(before=remove) == COMPILED
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("NUMBA_BOUNDSCHECK", "1"),
+        ("NUMBA_OPT", "1"),
+        ("NUMBA_CPU_NAME", "generic"),
+        ("NUMBA_CPU_FEATURES", "+sse2"),
+    ],
+)
+def test_other_settings_and_cpus(call, full, name, value):
+    assert call(**{name: value}) == COMPILED
+
+
+@pytest.mark.parametrize("library", ["numba", "llvmlite"])
+def test_other_numba(call, full, library):
+    assert call(before=f"import {library}\n{library}.__version__ = '0.0'") == COMPILED
+
+
+def test_other_version(call, package):
+    environment = {"PYTHONPATH": str(package.parent)}
+    assert call(**environment) == COMPILED
+    (package / "_version.py").write_text('__version__ = "999"\n')
+    assert call(**environment) == COMPILED
+
+
+@pytest.mark.parametrize("zipped", [False, True], ids=["folder", "zip"])
+def test_edited_helper(call, package, tmp_path, zipped):
+    """The result shows whether the edit ran."""
+    helpers = package / "kernels" / "rows.py"
+    source = helpers.read_text()
+    for added, was in ((0.0, "compiled"), (1.0, "compiled"), (1.0, "loaded")):
+        helpers.write_text(source.replace("return m + log_sum\n", f"return m + log_sum + {added}\n"))
+        path = shutil.make_archive(str(tmp_path / "site"), "zip", package.parent) if zipped else package.parent
+        got, lse = call(CALL_WITH_HELPERS, PYTHONPATH=str(path), XDG_CACHE_HOME=str(tmp_path)).split()
+        assert (got, round(float(lse), 4)) == (was, 4.6052 + added)
+
+
+DAMAGES = {
+    "cut": lambda content: content[:-9],
+    "empty": lambda content: b"",
+    "another format": lambda content: b"\x80another format",
+    # what was not on disk yet when the power failed
+    "hole": lambda content: content[: len(content) // 2] + bytes(4096) + content[len(content) // 2 + 4096 :],
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_damaged_files(call, full, damage):
+    for path in kernels(full):
+        path.write_bytes(damage(path.read_bytes()))
+    assert [call(), call()] == [COMPILED, LOADED]
+
+
+def test_eight_processes_compile_at_once(call, tmp_path):
+    """All end well, and what they leave behind serves a ninth."""
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache"), "PYTHONPATH": str(PACKAGE.parent)}
+    command = [sys.executable, "-c", CALL + REPORT]
+    processes = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(8)]
+    outputs = {process.communicate(timeout=100)[0].strip() for process in processes}
+    assert outputs <= {COMPILED, LOADED}
+    assert [process.returncode for process in processes] == [0] * 8
+    assert call() == LOADED
+    assert not list(tmp_path.rglob("tmp*"))
+
+
+def test_twins_are_not_confused(run_python, tmp_path):
+    """Numba's own cache would load the parallel twin under the serial one's name, and launch the threads."""
+    code = """
+import sys
+import numpy as np
+from numba.np.ufunc import parallel
+from fastsoftmax.kernels.softmax import logsumexp
+for twin in sys.argv[1:]:
+    getattr(logsumexp, twin)(np.zeros((2, 100)), np.zeros(2))
+    print(sum(getattr(logsumexp, twin).stats.cache_hits.values()), parallel._is_initialized)
+"""
+    run_python("-c", code, "parallel", "serial", NUMBA_CACHE_DIR=str(tmp_path))
+    again = run_python("-c", code, "serial", "parallel", NUMBA_CACHE_DIR=str(tmp_path))
+    assert again.split() == ["1", "False", "1", "True"]

@@ -1,0 +1,189 @@
+"""`fastsoftmax warmup`: after it nothing is left to compile, and where nothing would be kept it says so."""
+
+import io
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fastsoftmax as fs
+from fastsoftmax.cli import main, warmup
+from fastsoftmax.kernels import cache
+
+KERNELS = 2 * 2 * 22 + 2  # twins for two dtypes; the labels' count and the losses' sum have one type each
+
+# Every public function in each dtype, on few and many classes, small and large arrays: what was compiled for that, and
+# what was found.
+EVERYTHING = """
+import sys
+import numpy as np
+import fastsoftmax as fs
+sys.path.insert(0, sys.argv[1])
+import conftest
+from fastsoftmax.kernels import regimes
+from fastsoftmax.kernels.jit import DISPATCHERS
+
+def call(change):
+    for name, kwargs in arguments.items():
+        if name != "softmax_jacobian":
+            getattr(fs, name)(**{key: change(value) if isinstance(value, np.ndarray) else value
+                                 for key, value in kwargs.items()})
+
+def read_only(array):
+    array = array.copy()
+    array.flags.writeable = False
+    return array
+
+for dtype in (np.float32, np.float64):
+    for rows in (3, 8192):
+        for classes in (5, 70):
+            arguments = conftest.arguments(rows, classes, dtype)
+            call(lambda array: array)
+            call(read_only)
+            call(np.asfortranarray)
+            call(lambda array: array.astype(array.dtype.newbyteorder("S")))
+            for labels in (np.zeros(rows, np.uint8), [0] * rows):
+                fs.cross_entropy_with_grad(arguments["softmax"]["logits"], labels, reduction="sum", ignore_index=1)
+            for out in (np.empty((rows, classes), dtype), np.empty((classes, rows), dtype).T):
+                fs.cross_entropy_with_grad(dloss=np.ones(rows), out=out, **arguments["cross_entropy_with_grad"])
+regimes.STREAM_CLASSES = regimes.STREAM_BYTES = 0
+for dtype in (np.float32, np.float64):
+    for rows in (3, 8192):
+        arguments = conftest.arguments(rows, 70, dtype)
+        call(lambda array: array)
+print(sum(d.stats.cache_misses.total() for d in DISPATCHERS), sum(d.stats.cache_hits.total() for d in DISPATCHERS))
+"""
+
+
+def run(*arguments, **environment):
+    environment = {**os.environ, "NUMBA_NUM_THREADS": "2", **environment}
+    return subprocess.run(
+        [sys.executable, *arguments], env=environment, capture_output=True, text=True, timeout=600, check=False
+    )
+
+
+def numbers(line):
+    match = re.fullmatch(r"(\d+) kernels compiled, (\d+) were there already: (\d+\.\d) s, in '(.+)'\n", line)
+    return int(match[1]), int(match[2]), float(match[3]), Path(match[4])
+
+
+def test_nothing_is_left_to_compile():
+    """In the folder of this environment: what other tests have compiled need not be compiled again."""
+    first = run("-m", "fastsoftmax", "warmup", NUMBA_NUM_THREADS="1")  # as where images are built
+    assert (first.returncode, first.stderr) == (0, "")
+    compiled, there, _, folder = numbers(first.stdout)
+    assert compiled + there == KERNELS
+    assert len(list(folder.glob("*.kernel"))) >= KERNELS
+    again = run("-m", "fastsoftmax", "warmup")
+    compiled, there, seconds, same_folder = numbers(again.stdout)
+    assert (compiled, there, same_folder) == (0, KERNELS, folder)
+    assert seconds < 20  # a hundred where everything is compiled
+    calls = run("-c", EVERYTHING, str(Path(__file__).parent))
+    assert calls.returncode == 0, calls.stderr
+    assert calls.stdout.split() == ["0", str(KERNELS)]
+
+
+@pytest.mark.parametrize(
+    ("environment", "line"),
+    [
+        ({"FASTSOFTMAX_CACHE": "0"}, "FASTSOFTMAX_CACHE is 0, so every process compiles its kernels anew: unset it"),
+        ({"NUMBA_DISABLE_JIT": "1"}, "NUMBA_DISABLE_JIT is set, and no kernel runs without being compiled: unset it"),
+    ],
+)
+def test_nothing_would_be_kept(environment, line):
+    done = run("-m", "fastsoftmax", "warmup", **environment)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"fastsoftmax warmup: error: {line}\n")
+
+
+def test_no_folder_can_be_written():
+    """Root may write anywhere, so the refusal is played: Numba tries a folder by a temporary file."""
+    code = """
+import sys, tempfile
+def refuse(*_, **__): raise PermissionError(13, "Permission denied")
+tempfile.TemporaryFile = refuse
+from fastsoftmax.cli import main
+sys.exit(main(["warmup"]))
+"""
+    done = run("-c", code)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(
+        "fastsoftmax warmup: error: no folder .* can be written, .*: set NUMBA_CACHE_DIR .*\n", done.stderr
+    )
+
+
+# ---- in this process, with a call or two ---------------------------------------------------------------------------
+
+
+def status(argv):
+    try:
+        return main(argv)
+    except SystemExit as exit_:
+        return exit_.code
+
+
+@pytest.fixture
+def asked_for(monkeypatch):
+    """The dtypes that are warmed up; of all calls only two are made."""
+    dtypes = []
+
+    def two_calls(dtype):
+        dtypes.append(dtype)
+        return [lambda: fs.softmax(np.zeros((1, 1), dtype))] * 2
+
+    monkeypatch.setattr(warmup, "calls_of", two_calls)
+    return dtypes
+
+
+@pytest.mark.parametrize(
+    ("argv", "dtypes"),
+    [([], ["float32", "float64"]), (["--dtype", "float32"], ["float32"]), (["--dtype", "float64"], ["float64"])],
+)
+def test_dtypes(argv, dtypes, asked_for):
+    assert status(["warmup", *argv]) == 0
+    assert asked_for == dtypes
+
+
+def test_progress_bar(asked_for, monkeypatch, capsys):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    assert status(["warmup"]) == 0
+    assert "compiling: 100%" in terminal.getvalue()
+    assert " 4/4 " in terminal.getvalue()
+    numbers(capsys.readouterr().out)
+
+
+def test_kernels_that_are_not_kept_are_missed(asked_for, monkeypatch, capsys, tmp_path):
+    """A folder may be written when the process starts, and be full when it ends."""
+    monkeypatch.setattr(cache._Files, "_path", lambda *_: tmp_path / "missing" / "kernel")
+    assert status(["warmup", "--dtype", "float32"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert re.fullmatch(r"fastsoftmax warmup: error: (\d+) of \1 kernels could not be written to '.+'\n", err)
+
+
+@pytest.mark.parametrize(
+    ("argv", "error"),
+    [
+        (["--dtype", "float16"], "argument --dtype: invalid choice: 'float16'"),
+        (["--fast"], "unrecognized arguments: --fast"),
+    ],
+)
+def test_bad_arguments(argv, error, capsys):
+    assert status(["warmup", *argv]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"fastsoftmax warmup: error: {error}")
+    assert err.count("\n") == 1
+
+
+def test_missing_tqdm(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    assert status(["warmup"]) == 2
+    assert capsys.readouterr().err == 'fastsoftmax warmup: error: this needs tqdm: pip install "fastsoftmax[cli]"\n'

@@ -1,0 +1,76 @@
+"""Start-up: what `import fastsoftmax` costs and brings along, and how soon the first result is there."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+OPTIONAL = {"dask", "hypothesis", "jax", "matplotlib", "optax", "scipy", "sklearn", "torch", "tqdm"}
+RUNS = 15
+
+
+def run(code, **environment):
+    """Run a script in a fresh process that may keep its bytecode, as an installed package does."""
+    environment = {**os.environ, **environment}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def least_seconds(code, limit):
+    """The least time that some runs print, each in a process of its own: one of them may be undisturbed."""
+    least = float("inf")
+    for _ in range(RUNS):
+        least = min(least, float(run(code)))
+        if least <= limit:
+            break
+    return least
+
+
+def test_import_is_quick():
+    code = """
+import time
+import numba
+start = time.perf_counter()
+import fastsoftmax
+print(time.perf_counter() - start)
+"""
+    run(code)  # compiles the bytecode
+    assert least_seconds(code, 0.05) <= 0.05
+
+
+def test_import_brings_no_optional_package():
+    """Numba itself imports SciPy where that is installed."""
+    code = """
+import sys
+import numba
+before = set(sys.modules)
+import fastsoftmax
+print(*{name.partition(".")[0] for name in set(sys.modules) - before})
+"""
+    added = set(run(code).split())
+    assert "fastsoftmax" in added
+    assert not added & OPTIONAL
+
+
+def test_import_without_compilation():
+    """Functions have no cache then; what needs no kernel works."""
+    code = "import fastsoftmax as fs; print(fs.linear([[2.0]], [[3.0]]))"
+    assert run(code, NUMBA_DISABLE_JIT="1") == "[[6.]]"
+
+
+@pytest.mark.parametrize("rows", [32, 1_000])
+def test_first_call_is_quick_once_compiled(rows):
+    code = f"""
+import time
+import numpy as np
+import fastsoftmax as fs
+logits, labels = np.zeros(({rows}, 100), np.float32), np.zeros({rows}, np.int64)
+start = time.perf_counter()
+fs.cross_entropy(logits, labels)
+print(time.perf_counter() - start)
+"""
+    run(code)  # compiles the kernels
+    assert least_seconds(code, 0.4) <= 0.4

@@ -1,0 +1,211 @@
+"""Threads: launched once and late, as many as asked for, and no fork or second caller that gets in their way."""
+
+import os
+import threading
+import time
+
+import numba
+import pytest
+from numba.np.ufunc import parallel as pool
+
+import fastsoftmax as fs
+from fastsoftmax import threads
+
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+
+
+def test_importing_launches_no_threads(run_python):
+    code = """
+import os, numba
+def state(): return len(os.listdir("/proc/self/task")), dict(os.environ)
+before = state()
+import fastsoftmax
+from numba.np.ufunc import parallel
+print(state() == before, parallel._is_initialized)
+"""
+    assert run_python("-c", code) == "True False"
+
+
+def test_number_of_threads_is_obeyed(run_python, layer):
+    """With one thread nothing runs beside the caller; with four something does, and the caller's count stays."""
+    code = """
+import time, numba
+from callers import digest
+def share_of_others():
+    process, thread = time.process_time(), time.thread_time()
+    for _ in range(100): digest()
+    thread = time.thread_time() - thread
+    return 1 - thread / (time.process_time() - process)
+digest()
+numba.set_num_threads(1)
+print(share_of_others() < 0.02, numba.get_num_threads())
+numba.set_num_threads(3)
+while share_of_others() < 0.1: pass  # TBB's come when they like
+print(numba.get_num_threads())
+"""
+    assert run_python("-c", code, **layer).split() == ["True", "1", "3"]
+
+
+def test_thread_counts_are_left_as_found(arguments):
+    """Numba's, PyTorch's, and those of every BLAS and OpenMP that is loaded."""
+    torch = pytest.importorskip("torch")
+    threadpoolctl = pytest.importorskip("threadpoolctl")
+
+    numba.get_num_threads()  # which loads its OpenMP
+    libraries = threadpoolctl.ThreadpoolController()
+
+    def counts():
+        own = [(info["filepath"], info["num_threads"]) for info in libraries.info()]
+        return numba.get_num_threads(), torch.get_num_threads(), torch.get_num_interop_threads(), own
+
+    before = counts()
+    assert len(before[-1]) >= 2  # a BLAS and an OpenMP
+    for rows in (7, 600):
+        for name, values in arguments(rows, 70, "float32").items():
+            getattr(fs, name)(**values)
+            assert counts() == before, name
+
+
+def test_one_thread_launches(monkeypatch):
+    """Threads that come first at the same time: one launches, and the environment is what it was."""
+    inside = []
+
+    def launch():
+        inside.append(threading.get_ident())
+        time.sleep(0.01)
+        assert os.environ["GOMP_SPINCOUNT"] == "1000"
+        assert inside.pop() == threading.get_ident()
+        assert not inside
+        launched.append(True)
+
+    launched = []
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+        monkeypatch.delenv(name, raising=False)
+    before = dict(os.environ)
+    monkeypatch.setattr(pool, "_is_initialized", False)
+    monkeypatch.setattr(pool, "_launch_threads", launch)
+    callers = [threading.Thread(target=threads.launch) for _ in range(4)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert len(launched) == 4
+    assert dict(os.environ) == before
+
+
+def test_first_call_by_threads_at_once(run_python, layer):
+    """They launch the threads and compile at the same time."""
+    code = """
+import os, sys, threading
+from concurrent.futures import ThreadPoolExecutor
+from callers import digest
+before = dict(os.environ)
+sys.setswitchinterval(1e-6)
+start = threading.Barrier(3)
+def work(_):
+    start.wait()
+    return digest()
+with ThreadPoolExecutor(3) as executor:
+    first = set(executor.map(work, range(3)))
+print(first == {digest()}, dict(os.environ) == before)
+"""
+    assert run_python("-c", code, FASTSOFTMAX_CACHE="0", **layer) == "True True"
+
+
+@needs_fork
+def test_fork_while_another_thread_is_in_a_kernel(run_python, layer):
+    """It holds the workqueue then, and locks that a child would wait for."""
+    code = """
+import os, threading
+from callers import digest
+expected = digest()
+done = threading.Event()
+def work():
+    while not done.is_set(): digest()
+other = threading.Thread(target=work)
+other.start()
+for _ in range(20):
+    child = os.fork()
+    if child == 0:
+        os._exit(digest() != expected)
+    assert os.waitpid(child, 0)[1] == 0
+done.set()
+other.join()
+print(digest() == expected)
+"""
+    # Numba's TBB layer prints a warning of its own at a fork.
+    assert run_python("-c", code, **layer).splitlines()[-1] == "True"
+
+
+@needs_fork
+def test_fork_while_another_thread_compiles(run_python):
+    """The child inherits a lock of the compiler's whose owner it does not have."""
+    code = """
+import os, threading
+import numpy as np
+from numba.core.compiler_lock import global_compiler_lock
+import fastsoftmax as fs
+other = threading.Thread(target=fs.softmax, args=(np.zeros((2, 100), np.float32),))
+other.start()
+while global_compiler_lock._lock.acquire(blocking=False):
+    global_compiler_lock._lock.release()
+child = os.fork()
+if child == 0:
+    os._exit(int(abs(fs.logsumexp(np.zeros(100)) - np.log(100)) > 1e-12))
+print(os.waitpid(child, 0)[1])
+other.join()
+"""
+    assert run_python("-c", code, FASTSOFTMAX_CACHE="0") == "0"
+
+
+@needs_fork
+def test_import_in_a_forked_child(run_python):
+    """The parent's threads are gone before this library is there to see it."""
+    code = """
+import os
+import numba
+numba.set_num_threads(4)
+child = os.fork()
+if child == 0:
+    from callers import digest
+    digest()
+    os._exit(0)
+print(os.waitpid(child, 0)[1])
+"""
+    assert run_python("-c", code, NUMBA_THREADING_LAYER="omp") == "0"
+
+
+def test_import_after_the_threads(run_python, layer):
+    """Threads that were launched before this library came are used."""
+    code = """
+import numba
+numba.set_num_threads(4)
+from fastsoftmax import threads
+print(threads._lost_in_fork)
+"""
+    assert run_python("-c", code, **layer) == "False"
+
+
+def test_workqueue_beside_kernels_of_the_users(run_python):
+    """Numba aborts when two threads are in its workqueue; one whose thread count is one stays out of it."""
+    code = """
+import threading
+import numba, numpy as np
+from callers import digest
+@numba.njit(parallel=True, nogil=True)
+def work(a):
+    for i in numba.prange(a.size): a[i] += 1
+numba.set_num_threads(1)
+expected = digest()
+done = threading.Event()
+def users_own():
+    a = np.zeros(100_000)
+    while not done.is_set(): work(a)
+other = threading.Thread(target=users_own)
+other.start()
+right = [digest() == expected for _ in range(300)]
+done.set()
+other.join()
+print(all(right))
+"""
+    assert run_python("-c", code, NUMBA_THREADING_LAYER="workqueue") == "True"
