@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import fastsoftmax as fs
+from fastsoftmax.kernels import regimes
 
 pytestmark = pytest.mark.usefixtures("serial")
 
@@ -163,8 +164,12 @@ SMALL = {np.float32: [1e-15, 1e-19, 1e-25, 1e-32, 1e-36], np.float64: [1e-280, 1
 
 
 @pytest.mark.parametrize("classes", [10, 70])
-def test_small_upstream_gradient(classes, dtype, wider, assert_ulps):
+@pytest.mark.parametrize("streams", [False, True], ids=["", "streams"])
+def test_small_upstream_gradient(streams, classes, dtype, wider, assert_ulps, monkeypatch):
     """exp's headroom, by which the sum is larger, does not make the quotient subnormal; one row's is no other's."""
+    if streams:
+        monkeypatch.setattr(regimes, "STREAM_CLASSES", 0)
+        monkeypatch.setattr(regimes, "STREAM_BYTES", 0)
     z = 3 * np.random.default_rng(0).standard_normal((40, classes))
     truth = truth_of(z.astype(dtype), np.arange(40) % classes, wider(dtype))
     for small in SMALL[dtype]:

@@ -18,6 +18,7 @@ import ctypes, inspect, itertools, mmap, sys
 import numpy as np
 import fastsoftmax as fs
 from fastsoftmax import threads
+from fastsoftmax.kernels import regimes
 
 PAGE, SIZE = mmap.PAGESIZE, 2**20
 mprotect = ctypes.CDLL(None).mprotect
@@ -29,7 +30,7 @@ def guarded():
         assert mprotect(guard.ctypes.data, PAGE, 0) == 0
     return memory
 
-memories = [guarded() for _ in range(5)]
+memories = [guarded() for _ in range(8)]
 """
 
 CALLS = """
@@ -46,10 +47,14 @@ def arrays(name, rows, features, classes, dtype):
     known = {"inputs": x, "weight": w, "bias": b, "labels": rng.integers(classes, size=rows), "dloss": one_a_row}
     known |= dict.fromkeys(("logits", "probs", "dprobs", "log_probs", "dlog_probs", "doutputs"), z)
     known["out"] = {"logsumexp": one_a_row, "weight_grad": w, "bias_grad": b, "input_grad": x}.get(name, z)
-    taken = inspect.signature(getattr(fs, name)).parameters
+    if name == "linear_cross_entropy_with_grad":
+        known |= {"dinputs": x, "dweight": w, "dbias": b}
+    taken = [*inspect.signature(getattr(fs, name)).parameters, *fs.LinearGrads._fields]
     return {argument: array for argument, array in known.items() if argument in taken}
 
-twin, dtype = sys.argv[1:]
+twin, dtype, streams = sys.argv[1:]
+if streams == "streams":
+    regimes.STREAM_CLASSES, regimes.STREAM_BYTES = 65, 0
 threads.run = lambda kernel, elements, *args: getattr(kernel, twin)(*args)
 classes = (1, 7, 8, 9, 15, 16, 17, 33, 63, 64, 65, 130, 300)
 for name in fs.__all__:
@@ -63,6 +68,8 @@ for name in fs.__all__:
         options = {"reduction": "none"} if "labels" in args else {}
         if name.startswith("linear_cross_entropy"):
             options["workspace"] = 2000
+        if "dweight" in args:
+            args["out"] = fs.LinearGrads(*(args.pop(gradient) for gradient in fs.LinearGrads._fields))
         getattr(fs, name)(**args, **options)
 """
 
@@ -80,7 +87,10 @@ def test_outside_ends_the_process():
         assert run(f"memories[0][{at}]").returncode < 0
 
 
-@pytest.mark.parametrize(("which", "name"), [("serial", "f4"), ("parallel", "f4"), ("serial", "f8")])
-def test_every_function(which, name):
-    done = run(CALLS, which, name)
+@pytest.mark.parametrize(
+    "how",
+    ["serial f4 stores", "parallel f4 stores", "serial f8 stores", "serial f4 streams", "serial f8 streams"],
+)
+def test_every_function(how):
+    done = run(CALLS, *how.split())
     assert done.returncode == 0, f"ended by signal {-done.returncode} in {done.stderr.splitlines()[-1]}"
