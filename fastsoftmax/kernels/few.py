@@ -159,8 +159,9 @@ def logsumexp_lanes(lanes, n_classes, scratch):
 
 @inline
 def _lost(lse, log_sum):
-    """Give a positive number in the lanes whose sum all but cancels."""
-    return wide(CANCELS) * log_sum - greater(lse, wide(0.0) - lse)
+    """Give a positive number in the lanes whose sum all but cancels, else 0: a NaN would hide the other lanes'."""
+    lost = wide(CANCELS) * log_sum - greater(lse, wide(0.0) - lse)
+    return where_greater(lost, wide(0.0), lost, wide(0.0))
 
 
 @inline
@@ -227,9 +228,10 @@ def cross_entropy_with_grad_lanes(lanes, n_classes, labels, z_label, weights):
 
 @inline
 def _smallness(weights, totals, like):
-    """Give a positive number in the lanes whose e_j must lose their headroom, see `rows.grad_quotient`."""
-    smallness = wide(least_quotient(like)) * totals - greater(weights, wide(0.0) - weights)
-    return where_equal(weights, wide(0.0), wide(0.0), smallness)
+    """Give 1 in the lanes whose e_j must lose their headroom, see `rows.grad_quotient`, and 0 in the others."""
+    size = greater(weights, wide(0.0) - weights)
+    small = where_greater(wide(least_quotient(like)) * totals, size, wide(1.0), wide(0.0))
+    return where_equal(weights, wide(0.0), wide(0.0), small)
 
 
 @inline
