@@ -245,7 +245,8 @@ def upstream(dloss: object, reduction: str, logits: Array, axis: int) -> tuple[f
     if array.shape != expected:
         raise ValueError(f'dloss: expected shape {expected} for reduction="{reduction}", got {array.shape}')
     if reduction == "none":
-        return 1.0, contiguous(array.astype(logits.dtype, copy=False)).reshape(-1)
+        with np.errstate(over="ignore"):  # what is too large is infinite
+            return 1.0, contiguous(array.astype(logits.dtype, copy=False)).reshape(-1)
     return float(array), none
 
 

@@ -16,8 +16,8 @@ from fastsoftmax.losses import Reduction, reduce
 from fastsoftmax.reference import LinearGrads
 
 WORKSPACE = 64 * 2**20
-# The share of the workspace for products that wait to be added to ∂L/∂W, should the BLAS not add them itself.
-_PRODUCTS = 1 / 64
+# One part in so many of the workspace is for products that wait to be added to ∂L/∂W, should the BLAS not add them.
+_PRODUCTS = 64
 
 
 def linear_cross_entropy(
@@ -68,7 +68,7 @@ def linear_cross_entropy(
     0.75
     """
     x, w, b, y, ignored, counted = _checked(inputs, weight, bias, labels, ignore_index, reduction)
-    rows = _rows_at_a_time(x, w, workspace)
+    rows, _ = _shares(x, w, workspace)
     losses = np.empty(len(x))
     if w.shape[1] < FEW_CLASSES:
         threads.run(kernels.linear_cross_entropy_few, x.size, x, w, b, y, ignored, losses)
@@ -128,7 +128,7 @@ def linear_cross_entropy_with_grad(
     (array([[ 0.25, -0.25]]), None)
     """
     x, w, b, y, ignored, counted = _checked(inputs, weight, bias, labels, ignore_index, reduction)
-    rows = _rows_at_a_time(x, w, workspace)
+    rows, waiting = _shares(x, w, workspace)
     targets = _targets(out, x, w, b, y, inputs_grad, bias is not None)
     dinputs, dweight, dbias = targets
     factor = (1.0 / counted if counted else 0.0) if reduction == "mean" else 1.0
@@ -139,7 +139,7 @@ def linear_cross_entropy_with_grad(
     else:
         bias_sums = np.zeros(b.shape)
         buffer = np.empty((rows, w.shape[1]), x.dtype)
-        temporary = np.empty(max(x.shape[1], int(workspace * _PRODUCTS) // x.itemsize), x.dtype)
+        temporary = np.empty(waiting, x.dtype)
         if not len(x):
             dweight[...] = 0
         for chunk in _chunks(len(x), rows):
@@ -197,15 +197,16 @@ def _checked(
     return arrays.contiguous(x), arrays.contiguous(w), arrays.contiguous(b), y, ignored, counted
 
 
-def _rows_at_a_time(x: Array, w: Array, workspace: object) -> int:
-    """Count the rows whose logits the workspace holds, beside the products that wait to be added; chunks of a size."""
+def _shares(x: Array, w: Array, workspace: object) -> tuple[int, int]:
+    """Share the workspace out: (rows whose logits it holds, all chunks of a size, elements of products that wait)."""
     size = arrays.integer("workspace", workspace)
     if size < 1:
         raise ValueError(f"workspace: expected a positive number of bytes, got {size}")
-    rows = max(1, int(size * (1 - _PRODUCTS)) // int(w.shape[1] * w.itemsize))
-    n_rows = int(x.shape[0])
+    n_rows, row_bytes = int(x.shape[0]), int(w.shape[1] * w.itemsize)
+    products = size // _PRODUCTS
+    rows = max(1, (size - products) // row_bytes)
     n_chunks = max(1, -(-n_rows // rows))
-    return -(-n_rows // n_chunks)
+    return -(-n_rows // n_chunks), min(max(products // int(w.itemsize), int(x.shape[1])), int(w.size))
 
 
 def _chunks(n_rows: int, rows: int) -> Iterator[slice]:

@@ -145,10 +145,17 @@ def cross_entropy_with_grad(
 
 
 def reduce(losses: Array, counted: int, reduction: Reduction, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Any:
-    """Reduce the rows' float64 losses and round once, to the dtype of the logits."""
+    """Reduce the rows' float64 losses and round once, to the dtype of the logits; what is too large is infinite."""
     if reduction == "none":
-        return losses.astype(dtype, copy=False).reshape(shape)[()]
+        with np.errstate(over="ignore"):
+            return losses.astype(dtype, copy=False).reshape(shape)[()]
     total = kernels.total_loss(losses)
     if reduction == "mean":
         total = total / counted if counted else math.nan
+    if total >= _TOO_LARGE[dtype]:  # NumPy would warn
+        total = math.inf
     return dtype.type(total)
+
+
+# From here on a float64 is rounded to infinity.
+_TOO_LARGE = {np.dtype(np.float32): (2 - 2.0**-24) * 2.0**127, np.dtype(np.float64): math.inf}

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numba.core import config
 
 import fastsoftmax as fs
 from fastsoftmax import reference, threads
@@ -21,6 +22,8 @@ except ModuleNotFoundError:
     pass
 else:
     hypothesis.settings.register_profile("fastsoftmax", max_examples=50, deadline=None, derandomize=True, database=None)
+    # --hypothesis-profile=nightly: new examples each time
+    hypothesis.settings.register_profile("nightly", max_examples=2000, deadline=None, database=None, print_blob=True)
     hypothesis.settings.load_profile("fastsoftmax")
 
 FUNCTIONS = [name for name in fs.__all__ if inspect.isfunction(getattr(fs, name))]
@@ -55,6 +58,17 @@ def pytest_generate_tests(metafunc):
     ):
         if argument in metafunc.fixturenames:
             metafunc.parametrize(argument, names)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem):
+    """Skip what needs compiled kernels where NUMBA_DISABLE_JIT is set."""
+    try:
+        return (yield)
+    except RuntimeError as error:
+        if config.DISABLE_JIT and "NUMBA_DISABLE_JIT" in str(error):
+            pytest.skip("needs compiled kernels")
+        raise
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import fastsoftmax as fs
+from fastsoftmax.kernels import regimes
 
 pytestmark = pytest.mark.usefixtures("serial")
 
@@ -155,3 +156,37 @@ def test_gradient(truth, assert_ulps):
     loss, dlogits = fs.cross_entropy_with_grad(truth.logits, truth.labels)
     assert_ulps(loss, truth.losses.mean())
     assert_ulps(dlogits, truth.dlogits / len(truth.labels))
+
+
+# Gradients that are small as a whole -------------------------------------------------------------------------------
+
+SMALL = {np.float32: [1e-15, 1e-19, 1e-25, 1e-32, 1e-36], np.float64: [1e-280, 1e-290, 1e-300]}
+
+
+@pytest.mark.parametrize("classes", [10, 70])
+@pytest.mark.parametrize("streams", [False, True], ids=["", "streams"])
+def test_small_upstream_gradient(streams, classes, dtype, wider, assert_ulps, monkeypatch):
+    """exp's headroom, by which the sum is larger, does not make the quotient subnormal; one row's is no other's."""
+    if streams:
+        monkeypatch.setattr(regimes, "STREAM_CLASSES", 0)
+        monkeypatch.setattr(regimes, "STREAM_BYTES", 0)
+    z = 3 * np.random.default_rng(0).standard_normal((40, classes))
+    truth = truth_of(z.astype(dtype), np.arange(40) % classes, wider(dtype))
+    for small in SMALL[dtype]:
+        dloss = np.where(np.arange(40) % 3 == 0, 1, small).astype(dtype)
+        _, dlogits = fs.cross_entropy_with_grad(truth.logits, truth.labels, reduction="none", dloss=dloss)
+        assert_ulps(dlogits, truth.dlogits * dloss[:, None].astype(wider(dtype)))
+        _, alone = fs.cross_entropy_with_grad(truth.logits[1:2], truth.labels[1:2], dloss=dloss[1])
+        np.testing.assert_array_equal(alone, dlogits[1:2])
+
+
+@pytest.mark.parametrize("classes", [10, 70])
+def test_small_gradient_behind_log_softmax(classes, dtype, wider, assert_ulps):
+    rng = np.random.default_rng(0)
+    log_probs = fs.log_softmax(3 * rng.standard_normal((40, classes)).astype(dtype))
+    a = np.exp(log_probs.astype(wider(dtype)))
+    for small in SMALL[dtype]:
+        g = (small * rng.standard_normal(a.shape)).astype(dtype)
+        exact = g - a * g.sum(axis=1, keepdims=True, dtype=a.dtype)
+        slack = np.finfo(dtype).eps * (np.abs(g) + a * np.abs(g).sum(axis=1, keepdims=True))
+        assert_ulps(fs.log_softmax_backward(log_probs, g), exact, ulps=1, slack=slack)

@@ -102,6 +102,19 @@ def test_a_spoilt_row_spoils_no_other(name, bad, classes, dtype, arguments, resu
         assert all(np.isnan(part[[5, 20]]).all() for part in got)
 
 
+@pytest.mark.parametrize("spoilt", range(16))
+def test_a_spoilt_row_hides_no_row_that_needs_more_digits(spoilt, dtype, assert_same_bits):
+    """Of sixteen rows in a vector: logsumexp where m and log Σ cancel, and gradients that are small as a whole."""
+    z = 3 * np.random.default_rng(0).standard_normal((16, 10))
+    z = (z - fs.logsumexp(z, keepdims=True) + 1e-3).astype(dtype)
+    y, small = np.arange(16) % 10, np.full(16, np.finfo(dtype).tiny * 1e9)
+    others = np.delete(np.arange(16), spoilt)
+    want = fs.logsumexp(z), fs.cross_entropy_with_grad(z, y, reduction="none", dloss=small)[1]
+    z[spoilt] = NAN
+    got = fs.logsumexp(z), fs.cross_entropy_with_grad(z, y, reduction="none", dloss=small)[1]
+    assert_same_bits([part[others] for part in got], [part[others] for part in want])
+
+
 @pytest.mark.parametrize("name", ["softmax_backward", "log_softmax_backward"])
 def test_backward_hides_no_spoilt_entry(name, special_rows):
     """Where the equations give a number, so does the kernel; where they give none, it gives none."""
@@ -189,3 +202,23 @@ def test_linear_head(bad, dtype, arguments):
     assert np.isnan(grads.dbias).all()
     rows = fs.linear_cross_entropy(**args, reduction="none")
     np.testing.assert_array_equal(np.isnan(rows), np.arange(20) == 3)
+
+
+@pytest.mark.parametrize("classes", [2, 70])
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_a_loss_beyond_float32_is_infinite(reduction, classes):
+    """And that is no warning."""
+    z = np.zeros((2, classes), np.float32)
+    z[:, :2] = 3e38, -3e38
+    assert np.all(fs.cross_entropy(z, [1, 1], reduction=reduction) == INF)
+    z /= 4
+    assert np.isfinite(fs.cross_entropy(z, [1, 1], reduction=reduction)).all()
+
+
+@pytest.mark.parametrize("classes", [3, 70])
+def test_a_dloss_beyond_float32_is_infinite(classes):
+    z = np.zeros((2, classes), np.float32)
+    _, dlogits = fs.cross_entropy_with_grad(z, [0, 1], reduction="none", dloss=[1e300, 1.0])
+    assert np.all(np.isinf(dlogits) == [[True], [False]])
+    _, dlogits = fs.cross_entropy_with_grad(z, [0, 1], reduction="sum", dloss=-1e300)
+    assert np.all(dlogits == np.where(np.arange(classes) == [[0], [1]], INF, -INF))

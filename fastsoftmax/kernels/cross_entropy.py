@@ -17,7 +17,7 @@ from .few import (
 from .jit import inline, require_all, serial, twins
 from .lanes import lanes_of
 from .memory import finish_streams, load, load_first, store
-from .rows import cross_entropy_row, cross_entropy_with_grad_row, label_grad, row_quotient
+from .rows import cross_entropy_row, cross_entropy_with_grad_row, grad_quotient, label_grad, row_quotient
 from .streams import rows_in_a_run, stream_row
 from .sums import add_to_sum, empty_sum, sum_of
 
@@ -84,7 +84,8 @@ def cross_entropy_with_grad_streamed(logits, labels, ignore_index, weight, dloss
             losses[row], others, total = cross_entropy_row(flat, start, stop, label, exps, nothing, multiply, pending)
             if pending[-1]:
                 flat_out[pending_label] = pending_value
-            pending = (row_quotient(flat, factor, total), exps, nothing, flat_out, start, stop)
+            quotient = grad_quotient(exps, nothing, n_classes, factor, total)
+            pending = (quotient, exps, nothing, flat_out, start, stop)
             pending_label, pending_value = label, label_grad(factor, others, total)
             exps, pending_exps = pending_exps, exps
         stream_row(multiply, pending)

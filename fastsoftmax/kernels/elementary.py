@@ -55,6 +55,17 @@ _depth = constant(128.0, 745.0)
 _exact = constant(2048.0, 2048.0)
 
 
+# Times this, a vector of e^z has no headroom. Its product with a quotient below the other is no longer what it should
+# be: `quotient_of` would give a number below the smallest normal one.
+NO_HEADROOM = 2.0**-_HEADROOM
+
+
+@inline
+def least_quotient(like):
+    """Give the quotient below which `NO_HEADROOM` is called for."""
+    return 2.0**-120 if lanes_of(like) == 16 else 2.0**-1016
+
+
 @inline
 def scale_of(top):
     """Prepare e^z for rows whose greatest logits are `top`: (shift, bias, floor) for `exp_scaled`.
@@ -106,7 +117,7 @@ def quotient_of(like, weights, totals):
     else:  # the quotient itself was rounded
         rest = fma(wide(0.0) - q[0], totals[0], weights[0]) / totals[0]
         low = join(like, rest, rest)
-    low = where_equal(low, low, low, _zero(low))  # NaN where the quotient is infinite
+    low = where_equal(high - high, _zero(low), low, _zero(low))  # nothing where the higher part is infinite
     floor = _smallest_normal(high) / _size(high)
     return high, low, floor, floor * _as_much_lower(high)
 

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from .elementary import exp_scaled, log1p, multiply, quotient_of, scale_of
+from .elementary import NO_HEADROOM, exp_scaled, least_quotient, log1p, multiply, quotient_of, scale_of
 from .jit import inline
 from .lanes import greater, lanes_of, splat, where_equal, where_greater, wide
 from .memory import load, store, store_first, transpose, unaligned
@@ -159,8 +159,9 @@ def logsumexp_lanes(lanes, n_classes, scratch):
 
 @inline
 def _lost(lse, log_sum):
-    """Give a positive number in the lanes whose sum all but cancels."""
-    return wide(CANCELS) * log_sum - greater(lse, wide(0.0) - lse)
+    """Give a positive number in the lanes whose sum all but cancels, else 0: a NaN would hide the other lanes'."""
+    lost = wide(CANCELS) * log_sum - greater(lse, wide(0.0) - lse)
+    return where_greater(lost, wide(0.0), lost, wide(0.0))
 
 
 @inline
@@ -212,6 +213,27 @@ def cross_entropy_with_grad_lanes(lanes, n_classes, labels, z_label, weights):
     """
     losses, others, totals = cross_entropy_lanes(lanes, n_classes, labels, z_label)
     low, high = load(weights, 0), load(weights, 8)
+    small = (_smallness(low, totals[0], lanes), _smallness(high, totals[1], lanes))
+    if greatest_lane(greater(small[0], small[1])) > 0:
+        factors = (_headroom_left(small[0]), _headroom_left(small[1]))
+        factor, width = join(labels, factors[0], factors[1]), lanes_of(lanes)
+        for j in range(n_classes):
+            store(lanes, j * width, load(lanes, j * width) * factor)
+        others = (others[0] * factors[0], others[1] * factors[1])
+        totals = (totals[0] * factors[0], totals[1] * factors[1])
     lanes_multiply(lanes, n_classes, quotient_of(labels, (low, high), totals))
     minus_label = join(labels, others[0] * (low / totals[0]), others[1] * (high / totals[1]))
     return losses, splat(lanes, 0.0) - minus_label
+
+
+@inline
+def _smallness(weights, totals, like):
+    """Give 1 in the lanes whose e_j must lose their headroom, see `rows.grad_quotient`, and 0 in the others."""
+    size = greater(weights, wide(0.0) - weights)
+    small = where_greater(wide(least_quotient(like)) * totals, size, wide(1.0), wide(0.0))
+    return where_equal(weights, wide(0.0), wide(0.0), small)
+
+
+@inline
+def _headroom_left(smallness):
+    return where_greater(smallness, wide(0.0), wide(NO_HEADROOM), wide(1.0))

@@ -4,6 +4,7 @@ import types
 from typing import NamedTuple
 
 from numba import njit
+from numba.core import config
 from numba.core.dispatcher import Dispatcher
 
 from .cache import cached
@@ -31,7 +32,7 @@ def inline(function):
 
 def serial(function):
     """Compile a kernel that runs on one thread."""
-    return _kernel(function)
+    return function if config.DISABLE_JIT else _kernel(function)
 
 
 def _kernel(function, **options):
@@ -46,12 +47,21 @@ def twins(function):
     Numba's cache tells functions apart by name and line, not by options: one function compiled both ways would run the
     parallel code under the serial name. So the parallel twin is a copy with a name of its own.
     """
+    if config.DISABLE_JIT:
+        return Kernel(_not_compiled, _not_compiled)
     parallel = types.FunctionType(function.__code__, function.__globals__, function.__name__ + "_parallel")
     parallel.__qualname__ = parallel.__name__
     parallel.__module__ = function.__module__
     kernel = Kernel(_kernel(function), _kernel(parallel, parallel=True))
     TWINS.append(kernel)
     return kernel
+
+
+def _not_compiled(*args):
+    raise RuntimeError(
+        "NUMBA_DISABLE_JIT is set, but vector instructions exist in compiled code only; "
+        "fastsoftmax.reference has the same functions in NumPy"
+    )
 
 
 @inline

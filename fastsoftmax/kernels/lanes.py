@@ -63,7 +63,13 @@ def build_lane_numbers(lanes):
 
 
 def build_int_splat(builder, lanes, value):
-    """Build a vector with a 64-bit integer, cut to 32 bits, in each lane."""
+    """Build a vector with a 64-bit integer in each lane, to compare with lane numbers: cut to −1 ... count of lanes.
+
+    Cut to its lowest 32 bits, a count of 2³¹ lanes would be negative, and lane 2³² be lane 0.
+    """
+    for comparison, bound in ((">", lanes.count), ("<", -1)):
+        bound = value.type(bound)
+        value = builder.select(builder.icmp_signed(comparison, value, bound), bound, value)
     return build_splat(builder, ir.VectorType(INT32, lanes.count), builder.trunc(value, INT32))
 
 

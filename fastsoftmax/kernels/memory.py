@@ -1,4 +1,7 @@
-"""Vectors to and from memory. Arrays are C-contiguous and addressed by their flat element index."""
+"""Vectors to and from memory. Arrays are C-contiguous and addressed by their flat element index.
+
+No bounds are checked, unless NUMBA_BOUNDSCHECK asks Numba to check those of its own indexing: then these are, too.
+"""
 
 from llvmlite import ir
 from numba import types
@@ -12,9 +15,23 @@ def _is_contiguous(array):
     return isinstance(array, types.Array) and array.layout == "C" and array.dtype in (types.float32, types.float64)
 
 
-def _address(context, builder, array_type, array, index, vector):
+def _address(context, builder, array_type, array, index, vector, count=None):
+    """Build the address of a vector, of its first `count` elements (none if nothing is to be touched), or of one."""
     struct = context.make_array(array_type)(context, builder, array)
+    if context.enable_boundscheck:
+        whole = index.type(getattr(vector, "count", 1))
+        count = whole if count is None else builder.select(builder.icmp_signed("<", count, whole), count, whole)
+        _check_bounds(context, builder, index, count, struct.nitems)
     return builder.bitcast(builder.gep(struct.data, [index]), vector.as_pointer())
+
+
+def _check_bounds(context, builder, index, count, size):
+    """Raise IndexError unless `count` elements from `index` are elements of an array."""
+    some = builder.icmp_signed(">", count, count.type(0))
+    before = builder.icmp_signed("<", index, index.type(0))
+    beyond = builder.icmp_signed(">", builder.add(index, count), size)
+    with cgutils.if_unlikely(builder, builder.and_(some, builder.or_(before, beyond))):
+        context.call_conv.return_user_exc(builder, IndexError, ("vector out of bounds",))
 
 
 def _call(builder, name, result, args):
@@ -65,7 +82,7 @@ def load_first(typingctx, array, index, count, fill):
     def codegen(context, builder, sig, args):
         array_value, index, count, fill_value = args
         vector = vector_type(lanes)
-        address = _address(context, builder, array, array_value, index, vector)
+        address = _address(context, builder, array, array_value, index, vector, count)
         fill_value = build_splat(builder, vector, context.cast(builder, fill_value, fill, lanes.dtype))
         align = INT32(lanes.dtype.bitwidth // 8)
         name = f"llvm.masked.load.v{lanes.count}f{lanes.dtype.bitwidth}.p0"
@@ -97,7 +114,7 @@ def store_first(typingctx, array, index, count, vector):
 
     def codegen(context, builder, sig, args):
         array_value, index, count, value = args
-        address = _address(context, builder, array, array_value, index, value.type)
+        address = _address(context, builder, array, array_value, index, value.type, count)
         align = INT32(vector.dtype.bitwidth // 8)
         name = f"llvm.masked.store.v{vector.count}f{vector.dtype.bitwidth}.p0"
         _call(builder, name, ir.VoidType(), [value, address, align, _first(builder, count, vector)])
@@ -129,7 +146,7 @@ def unaligned(typingctx, array, index):
         return None
 
     def codegen(context, builder, sig, args):
-        address = _address(context, builder, array, *args, ir.IntType(8))
+        address = _address(context, builder, array, *args, ir.IntType(8), args[1].type(0))
         bits = builder.ptrtoint(address, ir.IntType(64))
         left = builder.and_(builder.neg(bits), bits.type(63))
         return builder.udiv(left, bits.type(array.dtype.bitwidth // 8))
@@ -155,7 +172,7 @@ def prefetch(typingctx, array, index):
         return None
 
     def codegen(context, builder, sig, args):
-        address = _address(context, builder, array, *args, ir.IntType(8))
+        address = _address(context, builder, array, *args, ir.IntType(8), args[1].type(0))
         read, second_level, data = INT32(0), INT32(2), INT32(1)
         _call(builder, "llvm.prefetch.p0", ir.VoidType(), [address, read, second_level, data])
         return context.get_dummy_value()
@@ -196,25 +213,23 @@ def transpose(typingctx, source, at, step, n_rows, n_columns, target, target_at,
         vector = vector_type(lanes)
         numbers = range(lanes.count)
 
-        def place(array_type, array, at, step, row):
+        def place(array_type, array, at, step, row, n_rows, count):
             index = builder.add(at, builder.mul(step, step.type(row)))
-            return _address(context, builder, array_type, array, index, vector)
-
-        def mask(count, row, n_rows):
             count = builder.select(builder.icmp_signed("<", n_rows.type(row), n_rows), count, count.type(0))
-            return _first(builder, count, lanes)
+            address = _address(context, builder, array_type, array, index, vector, count)
+            return address, _first(builder, count, lanes)
 
         align, zeros = INT32(lanes.dtype.bitwidth // 8), ir.Constant(vector, None)
         suffix = f"v{lanes.count}f{lanes.dtype.bitwidth}.p0"
         vectors = []
         for row in numbers:
-            address = place(source, source_value, at, step, row)
-            arguments = [address, align, mask(n_columns, row, n_rows), zeros]
+            address, mask = place(source, source_value, at, step, row, n_rows, n_columns)
+            arguments = [address, align, mask, zeros]
             vectors.append(_call(builder, f"llvm.masked.load.{suffix}", vector, arguments))
         vectors = _build_transpose(builder, vectors)
         for row in numbers:
-            address = place(target, target_value, target_at, target_step, row)
-            arguments = [vectors[row], address, align, mask(kept_columns, row, n_kept)]
+            address, mask = place(target, target_value, target_at, target_step, row, n_kept, kept_columns)
+            arguments = [vectors[row], address, align, mask]
             _call(builder, f"llvm.masked.store.{suffix}", ir.VoidType(), arguments)
         return context.get_dummy_value()
 

@@ -5,7 +5,7 @@ e_j stands for e^z_j over a power of two that the row shares (see `elementary.sc
 
 import math
 
-from .elementary import exp_scaled, log1p, multiply, quotient_of, scale_of
+from .elementary import NO_HEADROOM, exp_scaled, least_quotient, log1p, multiply, quotient_of, scale_of
 from .jit import inline
 from .lanes import drop_lane, fma, greater, lanes_of, splat, where_equal, wide
 from .memory import load, load_first, prefetch, store, store_first
@@ -236,10 +236,13 @@ def softmax_backward_row(probs, dprobs, start, stop, dlogits):
 def log_softmax_backward_row(log_probs, dlog_probs, start, stop, dlogits):
     """Compute ∂L/∂z_j = g_j − a_j Σ_s g_s from g = ∂L/∂log a."""
     width = lanes_of(log_probs)
-    zero = splat(log_probs, 0.0)
-    scale = scale_of(zero)
-    one = first_lane(exp_scaled(zero, scale))
-    minus_total = splat(log_probs, -_sum_of_products(dlog_probs, None, start, stop) / one)
+    total = _sum_of_products(dlog_probs, None, start, stop)
+    # A total that is small is not divided by the headroom of e^z: then e^z has none.
+    scale = scale_of(
+        splat(log_probs, -math.log(NO_HEADROOM) if abs(total) < least_quotient(log_probs) / NO_HEADROOM else 0.0)
+    )
+    one = first_lane(exp_scaled(splat(log_probs, 0.0), scale))
+    minus_total = splat(log_probs, -total / one)
     i = start
     while i + width <= stop:
         store(dlogits, i, fma(exp_scaled(load(log_probs, i), scale), minus_total, load(dlog_probs, i)))
@@ -281,9 +284,18 @@ def label_grad(weight, others, total):
 
 
 @inline
+def grad_quotient(exps, start, stop, weight, total):
+    """Prepare `multiply` by weight / total for a row of e_j; they lose their headroom where that is too small."""
+    if 0 < abs(weight) < least_quotient(exps) * total:
+        multiply_row(exps, start, stop, row_quotient(exps, NO_HEADROOM, 1.0))
+        total = total * NO_HEADROOM
+    return row_quotient(exps, weight, total)
+
+
+@inline
 def cross_entropy_with_grad_row(logits, start, stop, label, weight, dlogits):
     """Compute the loss, and weight · (a_j − 1{j=y}) into `dlogits`."""
     loss, others, total = cross_entropy_row(logits, start, stop, label, dlogits, start, None, None)
-    multiply_row(dlogits, start, stop, row_quotient(dlogits, weight, total))
+    multiply_row(dlogits, start, stop, grad_quotient(dlogits, start, stop, weight, total))
     dlogits[label] = label_grad(weight, others, total)
     return loss

@@ -1,0 +1,96 @@
+"""No kernel touches a byte outside its arrays: they lie between pages that end the process if anything reads or writes.
+
+Every array of a call ends where its memory ends, or begins where it begins. The sizes are those at which a vector, a
+tile, a bundle of rows or a strip of them is whole or not.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import fastsoftmax as fs
+
+PREAMBLE = """
+import ctypes, inspect, itertools, mmap, sys
+import numpy as np
+import fastsoftmax as fs
+from fastsoftmax import threads
+from fastsoftmax.kernels import regimes
+
+PAGE, SIZE = mmap.PAGESIZE, 2**20
+mprotect = ctypes.CDLL(None).mprotect
+mprotect.argtypes = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
+
+def guarded():
+    memory = np.frombuffer(mmap.mmap(-1, PAGE + SIZE + PAGE), np.uint8)
+    for guard in memory[:PAGE], memory[-PAGE:]:
+        assert mprotect(guard.ctypes.data, PAGE, 0) == 0
+    return memory
+
+memories = [guarded() for _ in range(8)]
+"""
+
+CALLS = """
+def place(array, memory, at_end):
+    start = PAGE + (SIZE - array.nbytes if at_end else 0)
+    view = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    view[...] = array
+    return view
+
+def arrays(name, rows, features, classes, dtype):
+    rng = np.random.default_rng(0)
+    shapes = (rows, features), (features, classes), (classes,), (rows, classes), (rows,)
+    x, w, b, z, one_a_row = (rng.standard_normal(shape).astype(dtype) for shape in shapes)
+    known = {"inputs": x, "weight": w, "bias": b, "labels": rng.integers(classes, size=rows), "dloss": one_a_row}
+    known |= dict.fromkeys(("logits", "probs", "dprobs", "log_probs", "dlog_probs", "doutputs"), z)
+    known["out"] = {"logsumexp": one_a_row, "weight_grad": w, "bias_grad": b, "input_grad": x}.get(name, z)
+    if name == "linear_cross_entropy_with_grad":
+        known |= {"dinputs": x, "dweight": w, "dbias": b}
+    taken = [*inspect.signature(getattr(fs, name)).parameters, *fs.LinearGrads._fields]
+    return {argument: array for argument, array in known.items() if argument in taken}
+
+twin, dtype, streams = sys.argv[1:]
+if streams == "streams":
+    regimes.STREAM_CLASSES, regimes.STREAM_BYTES = 65, 0
+threads.run = lambda kernel, elements, *args: getattr(kernel, twin)(*args)
+classes = (1, 7, 8, 9, 15, 16, 17, 33, 63, 64, 65, 130, 300)
+for name in fs.__all__:
+    if not inspect.isfunction(getattr(fs, name)):
+        continue
+    features = (1, 15, 33, 70) if "axis" not in inspect.signature(getattr(fs, name)).parameters else (1,)
+    for *sizes, at_end in itertools.product((1, 3, 16, 35, 130), features, classes, (False, True)):
+        print(name, *sizes, "at the end" if at_end else "at the start", file=sys.stderr)
+        args = arrays(name, *sizes, np.dtype(dtype))
+        args = {argument: place(a, memory, at_end) for (argument, a), memory in zip(args.items(), memories)}
+        options = {"reduction": "none"} if "labels" in args else {}
+        if name.startswith("linear_cross_entropy"):
+            options["workspace"] = 2000
+        if "dweight" in args:
+            args["out"] = fs.LinearGrads(*(args.pop(gradient) for gradient in fs.LinearGrads._fields))
+        getattr(fs, name)(**args, **options)
+"""
+
+
+def run(code, *arguments):
+    if not sys.platform.startswith(("linux", "darwin")):
+        pytest.skip("this platform protects pages in another way")
+    environment = {**os.environ, "PYTHONPATH": str(Path(fs.__file__).parents[1])}
+    command = [sys.executable, "-c", PREAMBLE + code, *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def test_outside_ends_the_process():
+    for at in ("PAGE - 1", "-PAGE"):
+        assert run(f"memories[0][{at}]").returncode < 0
+
+
+@pytest.mark.parametrize(
+    "how",
+    ["serial f4 stores", "parallel f4 stores", "serial f8 stores", "serial f4 streams", "serial f8 streams"],
+)
+def test_every_function(how):
+    done = run(CALLS, *how.split())
+    assert done.returncode == 0, f"ended by signal {-done.returncode} in {done.stderr.splitlines()[-1]}"

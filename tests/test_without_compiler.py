@@ -1,0 +1,91 @@
+"""Under NUMBA_DISABLE_JIT: what needs no vectors runs as plain Python, whose lists and arrays check their bounds."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fastsoftmax as fs
+from fastsoftmax.kernels import labels, reductions, tiles
+
+SCRIPT = """
+import numpy as np
+import fastsoftmax as fs
+
+assert fs.reference.softmax(np.zeros(2)).tolist() == [0.5, 0.5]
+assert fs.softmax_jacobian([0.5, 0.5]).tolist() == [[0.25, -0.25], [-0.25, 0.25]]
+calls = (fs.softmax, ([0.0, 0.0],)), (fs.cross_entropy, ([0.0, 0.0], 1)), (fs.cross_entropy, ([0.0, 0.0], 2))
+for function, arguments in calls:
+    try:
+        function(*arguments)
+    except (RuntimeError, ValueError) as error:
+        print(type(error).__name__, error)
+"""
+
+
+def test_clear_errors():
+    """Importing works, for those who debug functions of their own; what cannot run says why."""
+    environment = {**os.environ, "NUMBA_DISABLE_JIT": "1", "PYTHONPATH": str(Path(fs.__file__).parents[1])}
+    run = subprocess.run([sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, timeout=60)
+    assert run.returncode == 0, run.stderr
+    softmax, loss, label = run.stdout.splitlines()
+    assert softmax == loss
+    assert softmax.startswith("RuntimeError NUMBA_DISABLE_JIT is set")
+    assert label == "ValueError labels: expected classes 0 to 1 or ignore_index -100, got 2 in row 0"
+
+
+def plain(function):
+    """A helper of the kernels as the Python function that it is under NUMBA_DISABLE_JIT."""
+    return getattr(function, "py_func", function)
+
+
+@pytest.mark.parametrize("count", [plain(labels.count_labels), labels.count_labels], ids=["plain", "compiled"])
+@pytest.mark.parametrize("ignored", [-100, 0, 2, 2**63 - 1, -(2**63)])
+@pytest.mark.parametrize("wrong", [None, -1, 3, 2**31, 2**32, 2**63 - 1, -(2**63)])
+def test_count_labels(wrong, ignored, count):
+    y = np.array([0, 1, 2, 2, ignored, 1])
+    counted = np.count_nonzero(y != ignored)
+    if wrong not in (None, ignored):
+        y[3:5] = wrong
+        counted = -1 - 3
+    assert count(y, 3, ignored) == counted
+
+
+@pytest.mark.parametrize("rows", [0, 1, 127, 128, 1024, 1025, 65_536, 65_537, 10**7, 2**31 + 1, 2**40])
+def test_blocks_of_rows(rows):
+    """Every row in a block, none empty, 64 at most, whole strips."""
+    n_blocks, block_rows = plain(reductions.blocks_of)(rows, reductions.BLOCK)
+    assert n_blocks <= 64
+    assert block_rows >= reductions.BLOCK
+    assert block_rows % 128 == 0
+    assert n_blocks * block_rows >= rows
+    assert rows == 0 or (n_blocks - 1) * block_rows < rows
+
+
+def test_add_up_blocks():
+    partial = np.random.default_rng(0).standard_normal((5, 7))
+    result = np.empty(7)
+    plain(reductions.add_up)(partial, result)
+    np.testing.assert_allclose(result, partial.sum(axis=0), rtol=1e-14)
+
+
+@pytest.mark.parametrize("columns", [1, 3, 4, 5])
+def test_padding_to_whole_tiles(columns):
+    """Nothing but zeros in the padding, and each element in its place."""
+    width = -(-columns // 4) * 4
+    assert plain(tiles.whole_tiles)(columns) == width
+    rows = np.random.default_rng(0).standard_normal((6, columns))
+    padded = np.full(8 * width, np.nan)
+    plain(tiles.pad_rows)(rows.reshape(-1), 6, columns, padded)
+    np.testing.assert_array_equal(padded.reshape(8, width), np.pad(rows, ((0, 2), (0, width - columns))))
+    np.testing.assert_array_equal(
+        plain(tiles.transposed)(rows).reshape(width, 6), np.pad(rows.T, ((0, width - columns), (0, 0)))
+    )
+
+
+@pytest.mark.parametrize("features", [0, 1, 784, 10**6])
+def test_strip_of_rows(features):
+    assert plain(tiles.strip_of)(np.empty(0, np.float32), features) in range(16, 129, 16)
