@@ -17,8 +17,16 @@ _LOG_SOFTMAX = {
     "many": kernels.log_softmax,
     "streamed": kernels.log_softmax_streamed,
 }
-_SOFTMAX_BACKWARD = dict.fromkeys(("few", "many"), kernels.softmax_backward)
-_LOG_SOFTMAX_BACKWARD = dict.fromkeys(("few", "many"), kernels.log_softmax_backward)
+_SOFTMAX_BACKWARD = {
+    "few": kernels.softmax_backward,
+    "many": kernels.softmax_backward,
+    "streamed": kernels.softmax_backward_streamed,
+}
+_LOG_SOFTMAX_BACKWARD = {
+    "few": kernels.log_softmax_backward,
+    "many": kernels.log_softmax_backward,
+    "streamed": kernels.log_softmax_backward_streamed,
+}
 
 
 def softmax(logits: object, *, axis: int = -1, out: Array | None = None) -> Array:
@@ -133,7 +141,7 @@ def logsumexp(logits: object, *, axis: int = -1, keepdims: bool = False, out: Ar
         arrays.check_out(out, shape, array.dtype)
     rows = arrays.rows_of(array, axis)
     lse = np.empty(len(rows), array.dtype)
-    kernel = choose(rows, lse, few=kernels.logsumexp_few, many=kernels.logsumexp)
+    kernel = choose([rows], lse, few=kernels.logsumexp_few, many=kernels.logsumexp)
     threads.run(kernel, rows.size, rows, lse)
     if out is None:
         return lse.reshape(shape)[()]
@@ -259,5 +267,5 @@ def _row_by_row(regimes: dict[str, Kernel], axis: int, out: Array | None, **inpu
         arrays.check_out(out, first.shape, first.dtype)
     rows_in = [arrays.rows_of(array, axis) for array in (first, *(other for _, other in others))]
     rows = arrays.rows_for(out, first, axis, rows_in)
-    threads.run(choose(rows_in[0], rows, **regimes), rows.size, *rows_in, rows)
+    threads.run(choose(rows_in, rows, **regimes), rows.size, *rows_in, rows)
     return arrays.deliver(rows, out, first, axis)

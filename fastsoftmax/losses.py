@@ -67,7 +67,7 @@ def cross_entropy(
     )
     rows = arrays.rows_of(array, axis)
     losses = np.empty(len(rows))
-    kernel = choose(rows, losses, few=kernels.cross_entropy_few, many=kernels.cross_entropy)
+    kernel = choose([rows], losses, few=kernels.cross_entropy_few, many=kernels.cross_entropy)
     threads.run(kernel, rows.size, rows, flat_labels, ignored, losses)
     return reduce(losses, counted, reduction, array.dtype, arrays.row_shape(array, axis))
 
@@ -133,7 +133,7 @@ def cross_entropy_with_grad(
     dlogits = arrays.rows_for(out, array, axis, (rows, flat_labels, row_factors))
     losses = np.empty(len(rows))
     kernel = choose(
-        rows,
+        [rows],
         dlogits,
         few=kernels.cross_entropy_with_grad_few,
         many=kernels.cross_entropy_with_grad,

@@ -94,7 +94,9 @@ def test_in_place_is_out_of_place(function_with_out, classes, dtype, twin, argum
 
 
 @pytest.mark.parametrize(("rows", "classes"), [(3, 64), (130, 79), (1100, 65), (150, 1000)])
-@pytest.mark.parametrize("name", ["softmax", "log_softmax", "cross_entropy_with_grad"])
+@pytest.mark.parametrize(
+    "name", ["softmax", "log_softmax", "softmax_backward", "log_softmax_backward", "cross_entropy_with_grad"]
+)
 def test_streamed_is_stored(name, rows, classes, dtype, twin, arguments, results, assert_same_bits, monkeypatch):
     """Past the caches, at whatever address, as runs of one row and of several, with rows left out in between."""
     args = arguments(rows, classes, dtype)[name]
@@ -116,11 +118,12 @@ def test_regimes():
     """Each is reached, and in place never streams."""
     kernels = {"few": 1, "many": 2, "streamed": 3}
     wide, narrow = np.empty((2048, 8192), np.float32), np.empty((2**18, 64), np.float32)
-    assert regimes.choose(wide, np.empty_like(wide), **kernels) == 3
-    assert regimes.choose(wide, wide, **kernels) == 2
-    assert regimes.choose(wide[:-1], np.empty_like(wide[:-1]), **kernels) == 2
-    assert regimes.choose(narrow, np.empty_like(narrow), **kernels) == 2
-    assert regimes.choose(narrow[:, 1:], np.empty_like(narrow[:, 1:]), **kernels) == 1
+    assert regimes.choose([wide], np.empty_like(wide), **kernels) == 3
+    assert regimes.choose([wide], wide, **kernels) == 2
+    assert regimes.choose([np.empty_like(wide), wide], wide, **kernels) == 2
+    assert regimes.choose([wide[:-1]], np.empty_like(wide[:-1]), **kernels) == 2
+    assert regimes.choose([narrow], np.empty_like(narrow), **kernels) == 2
+    assert regimes.choose([narrow[:, 1:]], np.empty_like(narrow[:, 1:]), **kernels) == 1
 
 
 @pytest.mark.usefixtures("serial")

@@ -24,6 +24,8 @@ DTYPES = ("float32", "float64")
 _STREAMED = (
     (softmax.softmax, softmax.softmax_streamed),
     (softmax.log_softmax, softmax.log_softmax_streamed),
+    (softmax.softmax_backward, softmax.softmax_backward_streamed),
+    (softmax.log_softmax_backward, softmax.log_softmax_backward_streamed),
     (cross_entropy.cross_entropy_with_grad, cross_entropy.cross_entropy_with_grad_streamed),
 )
 

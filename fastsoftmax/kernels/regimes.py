@@ -1,5 +1,7 @@
 """Which kernel does an operation on rows: shapes and place alone decide, and the last two give the same bits."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -13,20 +15,20 @@ STREAM_BYTES = 2**26
 
 
 def choose(
-    rows: npt.NDArray[np.floating],
+    inputs: Sequence[npt.NDArray[np.floating]],
     result: npt.NDArray[np.floating],
     *,
     few: Kernel,
     many: Kernel,
     streamed: Kernel | None = None,
 ) -> Kernel:
-    """Choose a kernel that reads `rows` of classes and writes `result`.
+    """Choose a kernel that reads rows of classes and writes `result`.
 
     Few or many is a matter of the classes alone, so that the rows beside a row never change its bits.
     """
-    n_classes = rows.shape[1]
+    n_classes = inputs[0].shape[1]
     if n_classes < FEW_CLASSES:
         return few
     if streamed is None or n_classes < STREAM_CLASSES or result.nbytes < STREAM_BYTES:
         return many
-    return many if np.may_share_memory(rows, result) else streamed
+    return many if any(np.may_share_memory(rows, result) for rows in inputs) else streamed

@@ -8,7 +8,7 @@ import math
 from .elementary import NO_HEADROOM, exp_scaled, least_quotient, log1p, multiply, quotient_of, scale_of
 from .jit import inline
 from .lanes import drop_lane, fma, greater, lanes_of, splat, where_equal, wide
-from .memory import load, load_first, prefetch, store, store_first
+from .memory import load, load_first, prefetch, store, store_first, stream, unaligned
 from .streams import stream_four, stream_head, stream_rest, stream_row
 from .sums import add_four_to_sum, add_to_sum, empty_sum, first_lane, greatest_lane, halves, matching_lane, sum_of
 
@@ -219,37 +219,55 @@ def _sum_of_products(values, factors, start, stop):
 
 
 @inline
-def softmax_backward_row(probs, dprobs, start, stop, dlogits):
-    """Compute ∂L/∂z_j = a_j (g_j − Σ_s a_s g_s) from g = ∂L/∂a."""
-    width = lanes_of(probs)
-    mean = splat(probs, _sum_of_products(probs, dprobs, start, stop))
+def _combine_rows(function, arguments, first, second, start, stop, out, streamed):
+    """Write function(first_j, second_j, arguments) to `out`, past the caches if `streamed`."""
+    width = lanes_of(out)
     i = start
+    if streamed:
+        left = min(unaligned(out, i), stop - i)
+        a, b = load_first(first, i, left, 0.0), load_first(second, i, left, 0.0)
+        store_first(out, i, left, function(a, b, arguments))
+        i += left
     while i + width <= stop:
-        store(dlogits, i, load(probs, i) * (load(dprobs, i) - mean))
+        result = function(load(first, i), load(second, i), arguments)
+        if streamed:
+            stream(out, i, result)
+        else:
+            store(out, i, result)
         i += width
     if i < stop:
-        a = load_first(probs, i, stop - i, 0.0)
-        store_first(dlogits, i, stop - i, a * (load_first(dprobs, i, stop - i, 0.0) - mean))
+        a, b = load_first(first, i, stop - i, 0.0), load_first(second, i, stop - i, 0.0)
+        store_first(out, i, stop - i, function(a, b, arguments))
 
 
 @inline
-def log_softmax_backward_row(log_probs, dlog_probs, start, stop, dlogits):
+def softmax_backward_row(probs, dprobs, start, stop, dlogits, streamed):
+    """Compute ∂L/∂z_j = a_j (g_j − Σ_s a_s g_s) from g = ∂L/∂a."""
+    mean = splat(probs, _sum_of_products(probs, dprobs, start, stop))
+    _combine_rows(_softmax_grad, mean, probs, dprobs, start, stop, dlogits, streamed)
+
+
+@inline
+def _softmax_grad(a, g, mean):
+    return a * (g - mean)
+
+
+@inline
+def log_softmax_backward_row(log_probs, dlog_probs, start, stop, dlogits, streamed):
     """Compute ∂L/∂z_j = g_j − a_j Σ_s g_s from g = ∂L/∂log a."""
-    width = lanes_of(log_probs)
     total = _sum_of_products(dlog_probs, None, start, stop)
     # A total that is small is not divided by the headroom of e^z: then e^z has none.
     scale = scale_of(
         splat(log_probs, -math.log(NO_HEADROOM) if abs(total) < least_quotient(log_probs) / NO_HEADROOM else 0.0)
     )
-    one = first_lane(exp_scaled(splat(log_probs, 0.0), scale))
-    minus_total = splat(log_probs, -total / one)
-    i = start
-    while i + width <= stop:
-        store(dlogits, i, fma(exp_scaled(load(log_probs, i), scale), minus_total, load(dlog_probs, i)))
-        i += width
-    if i < stop:
-        a = exp_scaled(load_first(log_probs, i, stop - i, 0.0), scale)
-        store_first(dlogits, i, stop - i, fma(a, minus_total, load_first(dlog_probs, i, stop - i, 0.0)))
+    minus_total = splat(log_probs, -total / first_lane(exp_scaled(splat(log_probs, 0.0), scale)))
+    _combine_rows(_log_softmax_grad, (scale, minus_total), log_probs, dlog_probs, start, stop, dlogits, streamed)
+
+
+@inline
+def _log_softmax_grad(log_a, g, arguments):
+    scale, minus_total = arguments
+    return fma(exp_scaled(log_a, scale), minus_total, g)
 
 
 @inline

@@ -170,7 +170,18 @@ def softmax_backward(probs, dprobs, dlogits):
     flat, flat_grad, flat_out = probs.reshape(-1), dprobs.reshape(-1), dlogits.reshape(-1)
     for row in prange(n_rows):
         start = np.intp(row) * n_classes
-        softmax_backward_row(flat, flat_grad, start, start + n_classes, flat_out)
+        softmax_backward_row(flat, flat_grad, start, start + n_classes, flat_out, False)
+
+
+@twins
+def softmax_backward_streamed(probs, dprobs, dlogits):
+    """Do `softmax_backward` for results that no cache holds, past the caches."""
+    n_rows, n_classes = probs.shape
+    flat, flat_grad, flat_out = probs.reshape(-1), dprobs.reshape(-1), dlogits.reshape(-1)
+    for row in prange(n_rows):
+        start = np.intp(row) * n_classes
+        softmax_backward_row(flat, flat_grad, start, start + n_classes, flat_out, True)
+        finish_streams()
 
 
 @twins
@@ -180,4 +191,15 @@ def log_softmax_backward(log_probs, dlog_probs, dlogits):
     flat, flat_grad, flat_out = log_probs.reshape(-1), dlog_probs.reshape(-1), dlogits.reshape(-1)
     for row in prange(n_rows):
         start = np.intp(row) * n_classes
-        log_softmax_backward_row(flat, flat_grad, start, start + n_classes, flat_out)
+        log_softmax_backward_row(flat, flat_grad, start, start + n_classes, flat_out, False)
+
+
+@twins
+def log_softmax_backward_streamed(log_probs, dlog_probs, dlogits):
+    """Do `log_softmax_backward` for results that no cache holds, past the caches."""
+    n_rows, n_classes = log_probs.shape
+    flat, flat_grad, flat_out = log_probs.reshape(-1), dlog_probs.reshape(-1), dlogits.reshape(-1)
+    for row in prange(n_rows):
+        start = np.intp(row) * n_classes
+        log_softmax_backward_row(flat, flat_grad, start, start + n_classes, flat_out, True)
+        finish_streams()
