@@ -17,6 +17,7 @@ from .sums import sum_lanes
 
 SIDE = 4
 _STRIP_BYTES = 2**18
+_RUN = 16  # rows whose products are added up one by one, to sums of such sums: no worse than pairwise summation
 
 
 @inline
@@ -52,6 +53,19 @@ def add_products(typingctx, tile, rows, columns):
         return context.make_tuple(builder, tile, new)
 
     return tile(tile, rows, columns), codegen
+
+
+@intrinsic
+def add_tiles(typingctx, a, b):
+    """Add two tiles."""
+    if not (isinstance(a, types.UniTuple) and a == b and all_lanes(a.dtype)):
+        return None
+
+    def codegen(context, builder, sig, args):
+        pairs = zip(*(cgutils.unpack_tuple(builder, arg) for arg in args), strict=True)
+        return context.make_tuple(builder, a, [builder.fadd(*pair) for pair in pairs])
+
+    return a(a, b), codegen
 
 
 @inline
@@ -100,16 +114,19 @@ def add_weight_grad(inputs, row, n_rows, n_features, grads, n_columns, sums):
     padded_features = sums.size // stride
     for j in range(0, n_features, SIDE * width):
         for c in range(0, n_columns, SIDE):
-            tile = empty_tile(inputs)
-            for i in range(n_rows):
-                at = (row + i) * n_features + j
-                x = four_in_line(inputs, at, n_features - j)
-                if c == 0:
-                    for k in range(SIDE):
-                        prefetch(inputs, at + n_rows * n_features + k * width)
-                tile = add_products(tile, x, four_values(grads, i * stride + c, 1))
+            total = empty_tile(inputs)
+            for first in range(0, n_rows, _RUN):
+                tile = empty_tile(inputs)
+                for i in range(first, min(first + _RUN, n_rows)):
+                    at = (row + i) * n_features + j
+                    x = four_in_line(inputs, at, n_features - j)
+                    if c == 0:
+                        for k in range(SIDE):
+                            prefetch(inputs, at + n_rows * n_features + k * width)
+                    tile = add_products(tile, x, four_values(grads, i * stride + c, 1))
+                total = add_tiles(total, tile)
             for k in range(SIDE * SIDE):
-                add_wide(sums, (c + k % SIDE) * padded_features + j + k // SIDE * width, tile[k])
+                add_wide(sums, (c + k % SIDE) * padded_features + j + k // SIDE * width, total[k])
 
 
 @inline
