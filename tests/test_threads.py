@@ -38,12 +38,13 @@ def share_of_others():
     return 1 - thread / (time.process_time() - process)
 digest()
 numba.set_num_threads(1)
-print(share_of_others() < 0.02, numba.get_num_threads())
+while share_of_others() >= 0.02: pass  # those that find no work spin for a while
+print(numba.get_num_threads())
 numba.set_num_threads(3)
 while share_of_others() < 0.1: pass  # TBB's come when they like
 print(numba.get_num_threads())
 """
-    assert run_python("-c", code, **layer).split() == ["True", "1", "3"]
+    assert run_python("-c", code, **layer).split() == ["1", "3"]
 
 
 def test_thread_counts_are_left_as_found(arguments):
