@@ -230,40 +230,62 @@ pickle.dump(results, sys.stdout.buffer)
 """
 
 
-def cancelling(rows, columns):
+def cancelling(rows, columns, dtype):
     """Columns that add up to zero and to nothing but rounding: another order of the sum is another result."""
     rng = np.random.default_rng(columns)
     half = rng.standard_normal((rows // 2, columns)) * 10.0 ** rng.uniform(-9, 9, (rows // 2, columns))
-    return rng.permutation(np.concatenate([half, -half])).astype(np.float32)
+    return rng.permutation(np.concatenate([half, -half])).astype(dtype)
 
 
-def test_same_bits_on_any_number_of_threads(arguments, force, assert_same_bits):
-    """One to four threads (no one has three cores), with sizes above every cutoff: blocks, strips and ragged ends."""
-    calls = [(name, args) for name, args in arguments(301, 130, np.float32).items() if name in ROW_BY_ROW]
-    few = [*ROW_BY_ROW, "linear_cross_entropy", "linear_cross_entropy_with_grad"]
-    calls += [(name, args) for name, args in arguments(5003, 10, np.float32, 9).items() if name in few]
-    calls += [("bias_grad", {"doutputs": cancelling(5002, columns)}) for columns in (10, 600, 2100)]
-    calls += [("weight_grad", {"inputs": np.ones((5002, 9), np.float32), "doutputs": cancelling(5002, 10)})]
-    calls += [
-        (name, {**args, "reduction": reduction})
-        for name, args in arguments(5003, 10, np.float32).items()
-        for reduction in ("mean", "sum")
-        if name.startswith("cross_entropy")
-    ]
+def on_one_to_five_threads(calls):
+    """The results of calls in a process of its own, on each number of Numba's threads: no one has as many cores."""
     run = subprocess.run(
         [sys.executable, "-c", IN_NEW_PROCESS],
         input=pickle.dumps(calls),
-        env={**os.environ, "NUMBA_NUM_THREADS": "4", "PYTHONPATH": str(Path(fs.__file__).parents[1])},
+        env={**os.environ, "NUMBA_NUM_THREADS": "5", "PYTHONPATH": str(Path(fs.__file__).parents[1])},
         capture_output=True,
         timeout=300,
     )
     assert run.returncode == 0, run.stderr.decode()
+    by_threads = pickle.loads(run.stdout)
+    assert len(by_threads) == 5
+    return by_threads
+
+
+# Not all in float64: each parallel kernel takes seconds to compile.
+IN_FLOAT64 = ["softmax", "logsumexp", "cross_entropy_with_grad", "linear_cross_entropy_with_grad"]
+
+
+def test_same_bits_on_any_number_of_threads(dtype, arguments, force, assert_same_bits):
+    """With sizes above every cutoff: blocks, strips and ragged ends."""
+    some = ROW_BY_ROW + LAYER if dtype == np.float32 else IN_FLOAT64
+    calls = [(name, args) for name, args in arguments(301, 130, dtype).items() if name in some and name in ROW_BY_ROW]
+    no_blas = [name for name in some if name not in ("linear", "linear_backward")]
+    calls += [(name, args) for name, args in arguments(5003, 10, dtype, 9).items() if name in no_blas]
+    calls += [("bias_grad", {"doutputs": cancelling(5002, columns, dtype)}) for columns in (10, 600, 2100)]
+    calls += [("weight_grad", {"inputs": np.ones((5002, 9), dtype), "doutputs": cancelling(5002, 10, dtype)})]
+    calls += [
+        (name, {**args, "reduction": reduction})
+        for name, args in arguments(5003, 10, dtype).items()
+        for reduction in ("mean", "sum")
+        if name.startswith("cross_entropy") and name in some
+    ]
+    by_threads = on_one_to_five_threads(calls)
     force("serial")
     want = [getattr(fs, name)(**args) for name, args in calls]
-    by_threads = pickle.loads(run.stdout)
-    assert len(by_threads) == 4
     for threads, got in enumerate(by_threads, start=1):
         for (name, _), a, b in zip(calls, got, want, strict=True):
+            assert_same_bits(a, b, f"{name}, {threads} threads")
+
+
+def test_same_bits_of_a_blas(arguments, assert_same_bits):
+    """Where a BLAS multiplies, the same shape on as many threads of its own is the same result, whatever Numba's."""
+    args = arguments(503, 130, np.float32, 50)
+    calls = [(name, args[name]) for name in LAYER] * 2
+    first, *others = on_one_to_five_threads(calls)
+    assert_same_bits(first[: len(LAYER)], first[len(LAYER) :])
+    for threads, got in enumerate(others, start=2):
+        for (name, _), a, b in zip(calls, got, first, strict=True):
             assert_same_bits(a, b, f"{name}, {threads} threads")
 
 
