@@ -19,7 +19,6 @@ Array = npt.NDArray[Any]
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 _REDUCTIONS = ("mean", "sum", "none")
 _LINE = 64
-_LARGE = 2**20
 
 
 def floats(name: str, value: object) -> Array:
@@ -119,7 +118,14 @@ def check_out(out: object, shape: tuple[int, ...], dtype: np.dtype[Any], name: s
         raise ValueError(f"{name}: expected a writable array, got a read-only one")
 
 
-def buffer(out: Array | None, shape: tuple[int, ...], dtype: np.dtype[Any], *inputs: Array, name: str = "out") -> Array:
+def buffer(
+    out: Array | None,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    *inputs: Array,
+    name: str = "out",
+    aligned: bool = False,
+) -> Array:
     """Give the contiguous array to compute a result in: a checked `out`, unless it overlaps an input, or a new one."""
     if out is not None:
         check_out(out, shape, dtype, name)
@@ -129,14 +135,16 @@ def buffer(out: Array | None, shape: tuple[int, ...], dtype: np.dtype[Any], *inp
             and not any(np.may_share_memory(out, array) for array in inputs)
         ):
             return out
-    return empty(shape, dtype)
+    return _aligned(shape, dtype) if aligned else np.empty(shape, dtype)
 
 
-def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-    """Make room for a result; a large one begins at a multiple of 64 bytes, so that no vector of it spans two lines."""
+def _aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """Make room that begins at a multiple of 64 bytes, for what is written past the caches a tile at a time.
+
+    Not for what is written element by element as it is read: memory 48 bytes further into its page than NumPy's usual
+    place makes the chip take each read for one of what was just written. 1,024 × 32,000 took twice as long.
+    """
     size = math.prod(shape) * dtype.itemsize
-    if size < _LARGE:
-        return np.empty(shape, dtype)
     room = np.empty(size + _LINE, np.uint8)
     start = -room.ctypes.data % _LINE
     return room[start : start + size].view(dtype).reshape(shape)
@@ -161,7 +169,7 @@ def rows_for(out: Array | None, like: Array, axis: int, inputs: Iterable[Array])
         if all(array is rows or not np.may_share_memory(rows, array) or _same_place(rows, array) for array in inputs):
             return rows
     n_classes = like.shape[axis]
-    return empty((like.size // n_classes, n_classes), like.dtype)
+    return np.empty((like.size // n_classes, n_classes), like.dtype)
 
 
 def _same_place(a: Array, b: Array) -> bool:

@@ -171,7 +171,8 @@ def _targets(
             raise ValueError(f"out.{name}: expected None, as there is no such gradient, got {came}")
 
     def target(name: str, shape: tuple[int, ...]) -> Array:
-        return arrays.buffer(given[name], shape, x.dtype, x, w, b, y, name=f"out.{name}")
+        aligned = name == "dinputs"
+        return arrays.buffer(given[name], shape, x.dtype, x, w, b, y, name=f"out.{name}", aligned=aligned)
 
     targets = (
         target("dinputs", x.shape if inputs_grad else (0, 0)),

@@ -151,7 +151,7 @@ def input_grad(doutputs: object, weight: object, *, out: Array | None = None) ->
     dz = arrays.matrix("doutputs", doutputs)
     w = arrays.matrix("weight", weight, columns=dz.shape[1])
     arrays.same_dtype("weight", w, "doutputs", dz)
-    result = arrays.buffer(out, (len(dz), len(w)), dz.dtype, dz, w)
+    result = arrays.buffer(out, (len(dz), len(w)), dz.dtype, dz, w, aligned=True)
     if dz.shape[1] <= _FEW_COLUMNS:
         threads.run(kernels.input_grad, result.size, arrays.contiguous(dz), arrays.contiguous(w), result)
     else:
