@@ -61,11 +61,11 @@ def folder_of_kernels() -> Path:
     InputError
         If they are not; the message says why.
     """
+    if numba_config.DISABLE_JIT:
+        raise InputError("NUMBA_DISABLE_JIT is set, and no kernel runs without being compiled: unset it")
     folder = folder_of(DISPATCHERS[0])
     if folder is not None:
         return folder
-    if numba_config.DISABLE_JIT:
-        raise InputError("NUMBA_DISABLE_JIT is set, and no kernel runs without being compiled: unset it")
     if os.environ.get("FASTSOFTMAX_CACHE") == "0":
         raise InputError("FASTSOFTMAX_CACHE is 0, so every process compiles its kernels anew: unset it")
     raise InputError(
