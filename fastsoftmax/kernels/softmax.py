@@ -3,6 +3,7 @@
 import numpy as np
 from numba import prange
 
+from .backward_rows import log_softmax_backward_row, softmax_backward_row
 from .elementary import multiply
 from .few import (
     CHUNK,
@@ -17,13 +18,11 @@ from .jit import require_all, twins
 from .lanes import lanes_of, splat
 from .memory import finish_streams, store_first
 from .rows import (
-    log_softmax_backward_row,
     log_softmax_row,
     logsumexp_row,
     row_exps,
     row_log_sums,
     row_quotient,
-    softmax_backward_row,
     softmax_row,
     subtract,
 )
