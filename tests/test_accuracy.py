@@ -139,20 +139,6 @@ def test_logsumexp(truth, assert_ulps):
     assert_ulps(fs.logsumexp(truth.logits), truth.lse)
 
 
-@pytest.mark.parametrize("classes", [3, 10, 63, 70, 1000])
-def test_logsumexp_near_zero(classes, dtype, wider, assert_ulps):
-    """Where m and log Σ all but cancel: 4 ulp in float32; in float64, which has nothing wider, 3 ulp of the two."""
-    z = 3 * np.random.default_rng(classes).standard_normal((500, classes))
-    logits = (z - fs.logsumexp(z, keepdims=True) + np.linspace(-0.01, 0.01, 500)[:, None]).astype(dtype)
-    lse = truth_of(logits, np.zeros(500, int), wider(dtype)).lse
-    if dtype == np.float32:
-        assert_ulps(fs.logsumexp(logits), lse)
-    else:
-        m = logits.max(axis=1)
-        slack = 3 * np.spacing(np.maximum(np.abs(m), (lse - m).astype(dtype)))
-        assert_ulps(fs.logsumexp(logits), lse, ulps=0.5, slack=slack)
-
-
 def test_loss(truth, assert_ulps):
     assert_ulps(fs.cross_entropy(truth.logits, truth.labels, reduction="none"), truth.losses)
     assert_ulps(fs.cross_entropy(truth.logits, truth.labels, reduction="sum"), truth.losses.sum())

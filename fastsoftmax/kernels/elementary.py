@@ -153,7 +153,7 @@ _LN2_LOW = 1.9082149292705877e-10
 
 @inline
 def log1p(x):
-    """Compute log(1 + x) for float64 lanes x ≥ 0."""
+    """Compute log(1 + x) for float64 lanes x > −1."""
     one_plus = _one(x) + x
     k, f, scale = split_exponent(one_plus)
     d = f - _one(x)

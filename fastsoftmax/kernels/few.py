@@ -10,11 +10,12 @@ import math
 import numpy as np
 
 from .elementary import NO_HEADROOM, exp_scaled, least_quotient, log1p, multiply, quotient_of, scale_of
-from .jit import inline
+from .jit import apart, inline
 from .lanes import greater, lanes_of, splat, where_equal, where_greater, wide
 from .memory import load, store, store_first, transpose, unaligned
 from .rows import CANCELS, loss_of
 from .sums import add_four_to_sum, add_to_sum, empty_sum, greatest_lane, halves, halves_of_sum, join
+from .twofold import add_exp, log1p_twofold, settled
 
 CHUNK = 512  # rows that a thread takes at a time
 
@@ -147,13 +148,17 @@ def logsumexp_lanes(lanes, n_classes, scratch):
     m, low, high = log_sum_lanes(lanes, n_classes, scratch)
     tops = halves(m)
     lse = (tops[0] + low, tops[1] + high)
-    if lanes_of(lanes) == 16:
-        lost = (_lost(lse[0], low), _lost(lse[1], high))
-        if greatest_lane(greater(lost[0], lost[1])) > 0:
-            wide_low, wide_high = _wide_log_sums(lanes, n_classes, m)
-            low = where_greater(lost[0], wide(0.0), wide_low, low)
-            high = where_greater(lost[1], wide(0.0), wide_high, high)
-            lse = (tops[0] + low, tops[1] + high)
+    lost = (_lost(lse[0], low), _lost(lse[1], high))
+    if greatest_lane(greater(lost[0], lost[1])) > 0:
+        if lanes_of(lanes) == 8:
+            both = _twofold_logsumexps(lanes, n_classes)
+            again = (both, both)
+        else:
+            log_sums = _wide_log_sums(lanes, n_classes, m)
+            again = (tops[0] + log_sums[0], tops[1] + log_sums[1])
+        low = where_greater(lost[0], wide(0.0), again[0], lse[0])
+        high = where_greater(lost[1], wide(0.0), again[1], lse[1])
+        lse = (low, high)
     return join(m, lse[0], lse[1])
 
 
@@ -177,6 +182,16 @@ def _wide_log_sums(lanes, n_classes, m):
         high = where_equal(positions[1], number, high, high + exp_scaled(z[1], scale_high))
         number = number + wide(1.0)
     return log1p(low / exp_scaled(tops[0], scale_low)), log1p(high / exp_scaled(tops[1], scale_high))
+
+
+@apart
+def _twofold_logsumexps(lanes, n_classes):
+    """Do `rows._twofold_logsumexp`; lanes that do not cancel hold anything."""
+    total = wide(-1.0), empty_sum()
+    for j in range(n_classes):
+        total = add_exp(total, halves(load(lanes, j * lanes_of(lanes)))[0])
+    x, rest = settled(total)
+    return log1p_twofold(x, rest)
 
 
 @inline

@@ -30,6 +30,14 @@ def inline(function):
     return njit(function, forceinline=True, **_FLAGS)
 
 
+def apart(function):
+    """Compile a helper that few rows need, as a call: inlined, it takes registers from the loops beside it.
+
+    512 × 32,000 logsumexp in float64 took 16 ms where it takes 14.
+    """
+    return njit(function, forceinline=False, **_FLAGS)
+
+
 def serial(function):
     """Compile a kernel that runs on one thread."""
     return function if config.DISABLE_JIT else _kernel(function)

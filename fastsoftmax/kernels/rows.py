@@ -6,13 +6,14 @@ e_j stands for e^z_j over a power of two that the row shares (see `elementary.sc
 import math
 
 from .elementary import NO_HEADROOM, exp_scaled, least_quotient, log1p, multiply, quotient_of, scale_of
-from .jit import inline
+from .jit import apart, inline
 from .lanes import drop_lane, greater, lanes_of, splat, where_equal, wide
 from .memory import load, load_first, prefetch, store, store_first
 from .streams import stream_four, stream_head, stream_rest, stream_row
 from .sums import add_four_to_sum, add_to_sum, empty_sum, first_lane, greatest_lane, halves, matching_lane, sum_of
+from .twofold import add_exp, log1p_twofold, settled
 
-# Below this share of log Σ_j e^(z_j − m), m + log Σ has lost too many of float32's digits.
+# Below this share of log Σ_j e^(z_j − m), m + log Σ has lost too many digits.
 CANCELS = 0.25
 
 
@@ -148,9 +149,11 @@ def log_sum_row(logits, start, stop, finish, pending):
 
 @inline
 def logsumexp_row(logits, start, stop):
-    """Compute m + log Σ_j e^(z_j − m); again in float64 where the two all but cancel."""
+    """Compute m + log Σ_j e^(z_j − m); again with twice the digits where the two all but cancel."""
     m, log_sum = log_sum_row(logits, start, stop, None, None)
-    if lanes_of(logits) == 16 and abs(m + log_sum) < CANCELS * log_sum:
+    if abs(m + log_sum) < CANCELS * log_sum:
+        if lanes_of(logits) == 8:
+            return _twofold_logsumexp(logits, start, stop)
         log_sum = _wide_log_sum(logits, start, stop, m)
     return m + log_sum
 
@@ -167,6 +170,19 @@ def _wide_log_sum(logits, start, stop, m):
         others = add_to_sum(others, drop_lane(exp_scaled(low, scale), skip - i))
         others = add_to_sum(others, drop_lane(exp_scaled(high, scale), skip - i - 8))
     return first_lane(log1p(wide(sum_of(others, top)) / exp_scaled(top, scale)))
+
+
+@apart
+def _twofold_logsumexp(logits, start, stop):
+    """Compute log1p(−1 + Σ_j e^z_j) of float64 logits, with twice the digits up to the logarithm."""
+    total = wide(-1 / 8), empty_sum()  # eight lanes share the −1
+    for i in range(start, stop, 8):
+        z = halves(load_first(logits, i, stop - i, -math.inf))[0]  # for float64 that is all of it
+        total = add_exp(total, z)
+    parts = settled(total)
+    x = sum_of(parts, parts[0])  # one float64, so what it rounds off is asked for afterwards
+    rest = sum_of(add_to_sum(parts, wide(-x / 8)), parts[0])
+    return first_lane(log1p_twofold(wide(x), wide(rest)))
 
 
 @inline
