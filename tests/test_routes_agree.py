@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import fastsoftmax as fs
+from fastsoftmax import reference
 from fastsoftmax.kernels import regimes
 
 CLASSES = [1, 2, 3, 10, 16, 17, 33, 63, 64, 65, 130, 1000]
@@ -264,6 +265,8 @@ def test_same_bits_on_any_number_of_threads(dtype, arguments, force, assert_same
     calls += [(name, args) for name, args in arguments(5003, 10, dtype, 9).items() if name in no_blas]
     calls += [("bias_grad", {"doutputs": cancelling(5002, columns, dtype)}) for columns in (10, 600, 2100)]
     calls += [("weight_grad", {"inputs": np.ones((5002, 9), dtype), "doutputs": cancelling(5002, 10, dtype)})]
+    for shape in ((301, 130), (5003, 10)):  # log-probabilities, of which m and log Σ cancel
+        calls += [("logsumexp", {"logits": reference.log_softmax(**arguments(*shape, dtype)["logsumexp"])})]
     calls += [
         (name, {**args, "reduction": reduction})
         for name, args in arguments(5003, 10, dtype).items()
