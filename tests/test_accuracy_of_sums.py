@@ -1,4 +1,4 @@
-"""Sums over rows: the loss within 2 ulp over ten million of them, db no worse than pairwise summation, dW nearly so."""
+"""Sums over rows: ten million losses within 2 ulp; db and dW by our kernels no worse than pairwise summation."""
 
 import numpy as np
 import pytest
@@ -59,9 +59,9 @@ def test_bias_grad(rows, columns, summands):
     assert np.max(np.abs(got - exact) / size) <= np.max(np.abs(peer - exact) / size)
 
 
-# By how much the error of a sum of products may be larger than that of the rounded products' pairwise sum: our tiles
-# add up sixteen products one by one and such sums likewise, a BLAS adds up hundreds.
-OUR_SHARE, BLAS_SHARE = 1.5, 10
+# By how much the error of a sum of products may be larger than that of the rounded products' pairwise sum: a BLAS adds
+# up hundreds one by one.
+OUR_SHARE, BLAS_SHARE = 1, 10
 
 
 def assert_products(got, x, dz, share):
@@ -72,7 +72,7 @@ def assert_products(got, x, dz, share):
 
 
 @pytest.mark.parametrize(("columns", "share"), [(3, OUR_SHARE), (32, OUR_SHARE), (33, BLAS_SHARE), (200, BLAS_SHARE)])
-@pytest.mark.parametrize("rows", [17, 100, 1000, 5002])
+@pytest.mark.parametrize("rows", [3, 17, 100, 300, 1000, 5002])
 @pytest.mark.parametrize("summands", ["normal", "positive"])
 def test_weight_grad(summands, rows, columns, share):
     rng = np.random.default_rng(rows)

@@ -72,11 +72,11 @@ def test_add_up_blocks():
     np.testing.assert_allclose(result, partial.sum(axis=0), rtol=1e-14)
 
 
-@pytest.mark.parametrize("columns", [1, 3, 4, 5])
+@pytest.mark.parametrize("columns", [1, 4, 5, 6])
 def test_padding_to_whole_tiles(columns):
     """Nothing but zeros in the padding, and each element in its place."""
-    width = -(-columns // 4) * 4
-    assert plain(tiles.whole_tiles)(columns) == width
+    width = -(-columns // 5) * 5
+    assert plain(tiles.whole)(columns, tiles.TILE_COLUMNS) == width
     rows = np.random.default_rng(0).standard_normal((6, columns))
     padded = np.full(8 * width, np.nan)
     plain(tiles.pad_rows)(rows.reshape(-1), 6, columns, padded)
@@ -86,6 +86,46 @@ def test_padding_to_whole_tiles(columns):
     )
 
 
+@pytest.mark.parametrize("columns", [1, 5, 6, 10, 32, 63])
+def test_each_vector_is_asked_for_once(columns):
+    shares = [plain(tiles._share)(c, columns) for c in range(0, columns, tiles.TILE_COLUMNS)]
+    assert [k for first, last in shares for k in range(first, last)] == [0, 1, 2, 3]
+
+
 @pytest.mark.parametrize("features", [0, 1, 784, 10**6])
 def test_strip_of_rows(features):
     assert plain(tiles.strip_of)(np.empty(0, np.float32), features) in range(16, 129, 16)
+
+
+def pairwise_rounding(n, power):
+    """The variance of NumPy's sum of n products, if each rounding, be it of a sum of k terms, has variance k^power."""
+    if n < 8:
+        return sum(k**power for k in range(2, n + 1))
+    if n <= 128:
+        chain = n // 8
+        tree = 4 * (2 * chain) ** power + 2 * (4 * chain) ** power + (8 * chain) ** power
+        rest = range(8 * chain + 1, n + 1)
+        return 8 * sum(k**power for k in range(2, chain + 1)) + tree + sum(k**power for k in rest)
+    half = n // 2 // 8 * 8
+    return pairwise_rounding(half, power) + pairwise_rounding(n - half, power) + n**power
+
+
+def rounding_in_tiles(n, strip, run, span, power):
+    """The same of ∂L/∂W: runs of fused products, spans of runs, spans in float64, and what it is rounded to."""
+    total = 0
+    for first in range(0, n, strip):
+        rows = min(strip, n - first)
+        for start in range(0, rows, span):
+            count = min(span, rows - start)
+            runs = [min(run, count - i) for i in range(0, count, run)]
+            total += sum(k**power for length in runs for k in range(1, length + 1))
+            total += sum(sum(runs[: i + 1]) ** power for i in range(1, len(runs)))
+    return total + (n**power if n > min(strip, span) else 0)
+
+
+@pytest.mark.parametrize("strip", [16, 80, 128])
+@pytest.mark.parametrize("power", [1, 2], ids=["either sign", "one sign"])
+def test_chains_round_less_than_pairwise_sums(power, strip):
+    for n in [*range(1, 1500), 10_000, 65_536]:
+        run, span = plain(tiles.chains_of)(n)
+        assert rounding_in_tiles(n, strip, run, span, power) <= n + pairwise_rounding(n, power), n

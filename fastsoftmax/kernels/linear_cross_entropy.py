@@ -18,7 +18,17 @@ from .reductions import (
     write_weight_grad,
 )
 from .rows import cross_entropy_row, cross_entropy_with_grad_row
-from .tiles import add_weight_grad, input_grad_rows, linear_rows, pad_rows, strip_of, transposed, whole_tiles
+from .tiles import (
+    TILE_COLUMNS,
+    add_weight_grad,
+    chains_of,
+    input_grad_rows,
+    linear_rows,
+    pad_rows,
+    strip_of,
+    transposed,
+    whole,
+)
 
 _BIAS_BLOCKS = 16  # of rows whose ∂L/∂b is added up apart
 
@@ -58,13 +68,14 @@ def linear_cross_entropy_with_grad_few(
     flat, flat_dinputs, flat_weight = inputs.reshape(-1), dinputs.reshape(-1), transposed(weight)
     no_rows = np.empty(0, inputs.dtype)
     n_blocks, block_rows = blocks_of(n_rows, BLOCK)
-    strip = strip_of(flat, n_features)
+    strip, chains = strip_of(flat, n_features), chains_of(n_rows)
     weight_sums = np.zeros((n_blocks, partial_size(flat, n_features, n_classes)))
     bias_sums = np.zeros((n_blocks, n_classes))
     done = 0
     for block in prange(n_blocks):
         logits = np.empty(strip * n_classes, inputs.dtype)
-        grads = np.empty(whole_tiles(strip) * whole_tiles(n_classes), inputs.dtype)
+        grads = np.empty(strip * whole(n_classes, TILE_COLUMNS), inputs.dtype)
+        block_bias_sums = column_sums(flat, n_classes)
         first = np.intp(block) * block_rows
         last = min(first + block_rows, n_rows)
         for row in range(first, last, strip):
@@ -72,12 +83,11 @@ def linear_cross_entropy_with_grad_few(
             linear_rows(flat, row, stop - row, n_features, flat_weight, bias, n_classes, logits)
             few_rows_with_grad(logits, n_classes, labels, ignore_index, factor, no_rows, losses, logits, row, stop, row)
             pad_rows(logits, stop - row, n_classes, grads)
-            for i in range(stop - row):
-                for c in range(n_classes):
-                    bias_sums[block, c] += logits[i * n_classes + c]
-            add_weight_grad(flat, row, stop - row, n_features, grads, n_classes, weight_sums[block])
+            add_rows(logits, 0, stop - row, n_classes, n_classes, block_bias_sums)
+            add_weight_grad(flat, row, stop - row, n_features, grads, n_classes, chains, weight_sums[block])
             if dinputs.size:
                 input_grad_rows(grads, stop - row, flat_weight, n_features, n_classes, flat_dinputs, row)
+        settle(flat, block_bias_sums, bias_sums[block], n_classes)
         done += 1
     require_all(done, n_blocks)
     add_up(bias_sums, dbias)

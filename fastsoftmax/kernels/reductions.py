@@ -14,13 +14,15 @@ from .lanes import lanes_of
 from .memory import load, load_first, prefetch, store
 from .sums import add_to_sum
 from .tiles import (
-    SIDE,
+    TILE_COLUMNS,
+    TILE_ROWS,
     add_weight_grad,
+    chains_of,
     input_grad_rows,
     pad_rows,
     strip_of,
     transposed,
-    whole_tiles,
+    whole,
 )
 
 _MOST_BLOCKS = 64
@@ -123,18 +125,18 @@ def weight_grad(inputs, doutputs, dweight):
     n_rows, n_features = inputs.shape
     n_columns = doutputs.shape[1]
     flat, flat_doutputs = inputs.reshape(-1), doutputs.reshape(-1)
-    strip = strip_of(flat, n_features)
+    strip, chains = strip_of(flat, n_features), chains_of(n_rows)
     n_blocks, block_rows = blocks_of(n_rows, BLOCK)
     partial = np.zeros((n_blocks, partial_size(flat, n_features, n_columns)))
     done = 0
     for block in prange(n_blocks):
-        grads = np.empty(strip * whole_tiles(n_columns), inputs.dtype)
+        grads = np.empty(strip * whole(n_columns, TILE_COLUMNS), inputs.dtype)
         first = np.intp(block) * block_rows
         last = min(first + block_rows, n_rows)
         for row in range(first, last, strip):
             count = min(strip, last - row)
             pad_rows(flat_doutputs[row * n_columns :], count, n_columns, grads)
-            add_weight_grad(flat, row, count, n_features, grads, n_columns, partial[block])
+            add_weight_grad(flat, row, count, n_features, grads, n_columns, chains, partial[block])
         done += 1
     require_all(done, n_blocks)
     write_weight_grad(partial, dweight)
@@ -143,15 +145,14 @@ def weight_grad(inputs, doutputs, dweight):
 @inline
 def partial_size(like, n_features, n_columns):
     """Count the elements of a partial ∂L/∂W: columns and features in whole tiles."""
-    features = SIDE * lanes_of(like)
-    return whole_tiles(n_columns) * (-(-n_features // features) * features)
+    return whole(n_columns, TILE_COLUMNS) * whole(n_features, TILE_ROWS * lanes_of(like))
 
 
 @inline
 def write_weight_grad(partial, dweight):
     """Add up the blocks' partial sums (columns, features) into ∂L/∂W (features, columns)."""
     n_features, n_columns = dweight.shape
-    padded_features = partial.shape[1] // whole_tiles(n_columns)
+    padded_features = partial.shape[1] // whole(n_columns, TILE_COLUMNS)
     for column in range(n_columns):
         for feature in range(n_features):
             total = 0.0
@@ -172,7 +173,7 @@ def input_grad(doutputs, weight, dinputs):
     for strip in prange(n_strips):
         first = np.intp(strip) * _STRIP
         count = min(_STRIP, n_rows - first)
-        grads = np.empty(_STRIP * whole_tiles(n_columns), doutputs.dtype)
+        grads = np.empty(_STRIP * whole(n_columns, TILE_COLUMNS), doutputs.dtype)
         pad_rows(flat[first * n_columns :], count, n_columns, grads)
         input_grad_rows(grads, count, flat_weight, n_features, n_columns, flat_out, first)
         done += 1
