@@ -6,17 +6,18 @@ from numba import prange
 from .elementary import multiply
 from .few import (
     CHUNK,
-    IGNORED,
+    any_ignored,
     cross_entropy_lanes,
     cross_entropy_with_grad_lanes,
     empty_lanes,
     from_lanes,
+    load_labels,
     store_losses,
     to_lanes,
 )
 from .jit import inline, require_all, serial, twins
 from .lanes import lanes_of
-from .memory import finish_streams, load, load_first, store
+from .memory import finish_streams, load, load_first
 from .rows import cross_entropy_row, cross_entropy_with_grad_row, grad_quotient, label_grad, row_quotient
 from .streams import rows_in_a_run, stream_row
 from .sums import add_to_sum, empty_sum, sum_of
@@ -100,41 +101,29 @@ def cross_entropy_with_grad_streamed(logits, labels, ignore_index, weight, dloss
 def few_rows(logits, n_classes, labels, ignore_index, losses, first, last, offset):
     """Write the losses of rows first to last, a bundle at a time; their logits begin `offset` rows earlier."""
     width = lanes_of(logits)
-    room = (empty_lanes(logits, n_classes), np.zeros(width, logits.dtype), np.zeros(width, logits.dtype))
+    lanes = empty_lanes(logits, n_classes)
     args = (logits, n_classes, labels, ignore_index, losses)
     whole = last - (last - first) % width
     for row in range(first, whole, width):  # the number of rows is a constant to the compiler here
-        _bundle(args, row, width, offset, room)
+        _bundle(args, row, width, offset, lanes)
     if whole < last:
-        _bundle(args, whole, last - whole, offset, room)
+        _bundle(args, whole, last - whole, offset, lanes)
 
 
 @inline
-def _bundle(args, row, n_rows, offset, room):
+def _bundle(args, row, n_rows, offset, lanes):
     logits, n_classes, labels, ignore_index, losses = args
-    lanes, floats, z_labels = room
-    _labels_of(logits, n_classes, labels, ignore_index, row, n_rows, offset, floats, z_labels)
     to_lanes(logits, row - offset, n_rows, n_classes, lanes)
-    bundle_losses, _, _ = cross_entropy_lanes(lanes, n_classes, load(floats, 0), load(z_labels, 0))
+    bundle_labels = load_labels(labels, row, n_rows, ignore_index)
+    bundle_losses, _, _ = cross_entropy_lanes(lanes, n_classes, bundle_labels)
     store_losses(losses, row, n_rows, lanes, bundle_losses)
-
-
-@inline
-def _labels_of(logits, n_classes, labels, ignore_index, row, n_rows, offset, floats, z_labels):
-    """Write the labels of a bundle as floats, and the logits there, one a lane."""
-    for lane in range(n_rows):
-        label = labels[row + lane]
-        ignored = label == ignore_index
-        floats[lane] = IGNORED if ignored else label
-        z_labels[lane] = logits[(row - offset + lane) * n_classes + (0 if ignored else label)]
 
 
 @inline
 def few_rows_with_grad(logits, n_classes, labels, ignore_index, weight, dloss, losses, dlogits, first, last, offset):
     """Do the same, and write the gradient, which begins `offset` rows earlier too."""
     width = lanes_of(logits)
-    labels_of_lanes = (np.zeros(width, logits.dtype), np.zeros(width, logits.dtype))
-    room = (empty_lanes(logits, n_classes), *labels_of_lanes, np.full(16, weight))
+    room = (empty_lanes(logits, n_classes), np.full(16, weight))
     args = (logits, n_classes, labels, ignore_index, weight, dloss, losses, dlogits)
     whole = last - (last - first) % width
     for row in range(first, whole, width):
@@ -146,23 +135,20 @@ def few_rows_with_grad(logits, n_classes, labels, ignore_index, weight, dloss, l
 @inline
 def _bundle_with_grad(args, row, n_rows, offset, room):
     logits, n_classes, labels, ignore_index, weight, dloss, losses, dlogits = args
-    lanes, floats, at_labels, weights = room
-    _labels_of(logits, n_classes, labels, ignore_index, row, n_rows, offset, floats, at_labels)
+    lanes, weights = room
     if dloss.size:
         for lane in range(n_rows):
             weights[lane] = weight_of(row + lane, weight, dloss)
     to_lanes(logits, row - offset, n_rows, n_classes, lanes)
-    args_of_lanes = (lanes, n_classes, load(floats, 0), load(at_labels, 0), weights)
-    bundle_losses, label_grads = cross_entropy_with_grad_lanes(*args_of_lanes)
+    bundle_labels = load_labels(labels, row, n_rows, ignore_index)
+    bundle_losses = cross_entropy_with_grad_lanes(lanes, n_classes, bundle_labels, weights)
     store_losses(losses, row, n_rows, lanes, bundle_losses)
     from_lanes(lanes, n_rows, n_classes, dlogits, row - offset)
-    store(at_labels, 0, label_grads)
-    for lane in range(n_rows):  # one by one: the vectors' units have enough to do
-        start = (row - offset + lane) * n_classes
-        if labels[row + lane] == ignore_index:
-            dlogits[start : start + n_classes] = 0
-        else:
-            dlogits[start + labels[row + lane]] = at_labels[lane]
+    if any_ignored(lanes, bundle_labels):
+        for lane in range(n_rows):
+            if labels[row + lane] == ignore_index:
+                start = (row - offset + lane) * n_classes
+                dlogits[start : start + n_classes] = 0
 
 
 @twins

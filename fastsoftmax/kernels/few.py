@@ -12,9 +12,9 @@ import numpy as np
 from .elementary import NO_HEADROOM, exp_scaled, least_quotient, log1p, multiply, quotient_of, scale_of
 from .jit import apart, inline
 from .lanes import greater, lanes_of, splat, where_equal, where_greater, wide
-from .memory import load, store, store_first, transpose, unaligned
+from .memory import load, load_integers, store, store_first, transpose, unaligned
 from .rows import CANCELS, loss_of
-from .sums import add_four_to_sum, add_to_sum, empty_sum, greatest_lane, halves, halves_of_sum, join
+from .sums import add_four_to_sum, add_to_sum, empty_sum, greatest_lane, halves, halves_of_sum, join, matching_lane
 from .twofold import add_exp, log1p_twofold, settled
 
 CHUNK = 512  # rows that a thread takes at a time
@@ -84,25 +84,29 @@ def lanes_position(lanes, n_classes, top):
 
 @inline
 def lanes_exp_sum(lanes, n_classes, labels, scale, out):
-    """Store e_j in `out`; compute each row's Σ_{j≠y} e_j in float64 halves."""
-    others = empty_sum()
+    """Store e_j in `out`; compute each row's Σ_{j≠y} e_j in float64 halves, and find z_y: (sums, z_y)."""
+    others, z_label = empty_sum(), splat(lanes, 0.0)
     fours = n_classes // 4 * 4
     for j in range(0, fours, 4):
-        e0, e1 = _lanes_exp(lanes, j, labels, scale, out), _lanes_exp(lanes, j + 1, labels, scale, out)
-        e2, e3 = _lanes_exp(lanes, j + 2, labels, scale, out), _lanes_exp(lanes, j + 3, labels, scale, out)
+        e0, z_label = _lanes_exp(lanes, j, labels, scale, out, z_label)
+        e1, z_label = _lanes_exp(lanes, j + 1, labels, scale, out, z_label)
+        e2, z_label = _lanes_exp(lanes, j + 2, labels, scale, out, z_label)
+        e3, z_label = _lanes_exp(lanes, j + 3, labels, scale, out, z_label)
         others = add_four_to_sum(others, e0, e1, e2, e3)
     for j in range(fours, n_classes):
-        others = add_to_sum(others, _lanes_exp(lanes, j, labels, scale, out))
-    return halves_of_sum(others, labels)
+        e, z_label = _lanes_exp(lanes, j, labels, scale, out, z_label)
+        others = add_to_sum(others, e)
+    return halves_of_sum(others, labels), z_label
 
 
 @inline
-def _lanes_exp(lanes, j, labels, scale, out):
-    """Store e_j in `out`, and give it, but 0 where j is the label."""
+def _lanes_exp(lanes, j, labels, scale, out, z_label):
+    """Store e_j in `out`, and give it, but 0 where j is the label; z_y becomes z_j there."""
     at = j * lanes_of(lanes)
-    e = exp_scaled(load(lanes, at), scale)
+    z, number = load(lanes, at), splat(lanes, j)
+    e = exp_scaled(z, scale)
     store(out, at, e)
-    return where_equal(labels, splat(lanes, j), splat(lanes, 0.0), e)
+    return where_equal(labels, number, splat(lanes, 0.0), e), where_equal(labels, number, z, z_label)
 
 
 @inline
@@ -117,7 +121,7 @@ def lanes_multiply(lanes, n_classes, quotient):
 def softmax_lanes(lanes, n_classes):
     """Do `rows.softmax_row`."""
     labels = splat(lanes, NO_LABEL)
-    totals = lanes_exp_sum(lanes, n_classes, labels, scale_of(lanes_max(lanes, n_classes)), lanes)
+    totals, _ = lanes_exp_sum(lanes, n_classes, labels, scale_of(lanes_max(lanes, n_classes)), lanes)
     lanes_multiply(lanes, n_classes, quotient_of(labels, (wide(1.0), wide(1.0)), totals))
 
 
@@ -127,7 +131,7 @@ def log_sum_lanes(lanes, n_classes, scratch):
     width = lanes_of(lanes)
     m = lanes_max(lanes, n_classes)
     scale = scale_of(m)
-    others = lanes_exp_sum(lanes, n_classes, lanes_position(lanes, n_classes, m), scale, scratch)
+    others, _ = lanes_exp_sum(lanes, n_classes, lanes_position(lanes, n_classes, m), scale, scratch)
     e_tops = halves(exp_scaled(m, scale))
     low, high = log1p(others[0] / e_tops[0]), log1p(others[1] / e_tops[1])
     size = greater(m, splat(lanes, 0.0) - m)
@@ -205,14 +209,27 @@ def log_softmax_lanes(lanes, n_classes, scratch):
 
 
 @inline
-def cross_entropy_lanes(lanes, n_classes, labels, z_label):
+def load_labels(labels, row, n_rows, ignore_index):
+    """Load the labels of a bundle as float64 halves; IGNORED for those to ignore."""
+    low, high = load_integers(labels, row, n_rows), load_integers(labels, row + 8, n_rows - 8)
+    ignored = wide(ignore_index)
+    return where_equal(low, ignored, wide(IGNORED), low), where_equal(high, ignored, wide(IGNORED), high)
+
+
+@inline
+def any_ignored(lanes, label_halves):
+    """Whether a bundle has rows to ignore."""
+    return matching_lane(join(splat(lanes, 0.0), *label_halves), splat(lanes, IGNORED)) < lanes_of(lanes)
+
+
+@inline
+def cross_entropy_lanes(lanes, n_classes, label_halves):
     """Do `rows.cross_entropy_row`, in float64 halves, and replace z_j by e_j; ignored rows have no loss."""
     top = lanes_max(lanes, n_classes)
     scale = scale_of(top)
-    others = lanes_exp_sum(lanes, n_classes, labels, scale, lanes)
+    others, z_label = lanes_exp_sum(lanes, n_classes, join(top, *label_halves), scale, lanes)
     tops, e_tops = halves(top), halves(exp_scaled(top, scale))
     z_labels, e_labels = halves(z_label), halves(exp_scaled(z_label, scale))
-    label_halves = halves(labels)
     low = loss_of(tops[0], z_labels[0], e_tops[0], e_labels[0], others[0])
     high = loss_of(tops[1], z_labels[1], e_tops[1], e_labels[1], others[1])
     low = where_equal(label_halves[0], wide(IGNORED), wide(0.0), low)
@@ -221,12 +238,10 @@ def cross_entropy_lanes(lanes, n_classes, labels, z_label):
 
 
 @inline
-def cross_entropy_with_grad_lanes(lanes, n_classes, labels, z_label, weights):
-    """Do `rows.cross_entropy_with_grad_row`, but give what belongs at the labels: (losses, gradients there).
-
-    `weights` holds a float64 for each row.
-    """
-    losses, others, totals = cross_entropy_lanes(lanes, n_classes, labels, z_label)
+def cross_entropy_with_grad_lanes(lanes, n_classes, label_halves, weights):
+    """Do `rows.cross_entropy_with_grad_row`; `weights` holds a float64 for each row. Ignored rows are left to do."""
+    losses, others, totals = cross_entropy_lanes(lanes, n_classes, label_halves)
+    labels = join(splat(lanes, 0.0), *label_halves)
     low, high = load(weights, 0), load(weights, 8)
     small = (_smallness(low, totals[0], lanes), _smallness(high, totals[1], lanes))
     if greatest_lane(greater(small[0], small[1])) > 0:
@@ -236,9 +251,13 @@ def cross_entropy_with_grad_lanes(lanes, n_classes, labels, z_label, weights):
             store(lanes, j * width, load(lanes, j * width) * factor)
         others = (others[0] * factors[0], others[1] * factors[1])
         totals = (totals[0] * factors[0], totals[1] * factors[1])
-    lanes_multiply(lanes, n_classes, quotient_of(labels, (low, high), totals))
     minus_label = join(labels, others[0] * (low / totals[0]), others[1] * (high / totals[1]))
-    return losses, splat(lanes, 0.0) - minus_label
+    label_grad = splat(lanes, 0.0) - minus_label
+    quotient, width = quotient_of(labels, (low, high), totals), lanes_of(lanes)
+    for j in range(n_classes):
+        product = multiply(load(lanes, j * width), quotient)
+        store(lanes, j * width, where_equal(labels, splat(lanes, j), label_grad, product))
+    return losses
 
 
 @inline

@@ -92,6 +92,25 @@ def load_first(typingctx, array, index, count, fill):
 
 
 @intrinsic
+def load_integers(typingctx, array, index, count):
+    """Load `count` of 8 int64 from array.flat[index:] as float64 lanes; the others hold 0."""
+    if not (isinstance(array, types.Array) and array.layout == "C" and array.dtype == types.int64):
+        return None
+    lanes = Lanes(types.float64)
+
+    def codegen(context, builder, sig, args):
+        array_value, index, count = args
+        integers = ir.VectorType(ir.IntType(64), lanes.count)
+        address = _address(context, builder, array, array_value, index, integers, count)
+        zeros = ir.Constant(integers, None)
+        arguments = [address, INT32(8), _first(builder, count, lanes), zeros]
+        loaded = _call(builder, "llvm.masked.load.v8i64.p0", integers, arguments)
+        return builder.sitofp(loaded, vector_type(lanes))
+
+    return lanes(array, types.intp, types.intp), codegen
+
+
+@intrinsic
 def store(typingctx, array, index, vector):
     """Store a vector to array.flat[index:]."""
     if not (_is_contiguous(array) and vector == Lanes(array.dtype)):
