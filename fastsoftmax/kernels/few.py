@@ -173,7 +173,7 @@ def _lost(lse, log_sum):
     return where_greater(lost, wide(0.0), lost, wide(0.0))
 
 
-@inline
+@apart
 def _wide_log_sums(lanes, n_classes, m):
     """Do `rows._wide_log_sum`, in float64 halves."""
     width = lanes_of(lanes)

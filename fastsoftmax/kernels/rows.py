@@ -37,9 +37,16 @@ def row_max(logits, start, stop):
 
 @inline
 def position_of(top, logits, start, stop):
-    """Find the first entry equal to `top`, a value that the row holds, in every lane."""
+    """Find the first entry equal to `top`, the greatest, in every lane; four vectors at a time, then in these."""
     width = lanes_of(logits)
     i = start
+    while i + 4 * width <= stop:
+        greatest = splat(logits, -math.inf)
+        for k in range(0, 4 * width, width):
+            greatest = greater(load(logits, i + k), greatest)
+        if matching_lane(greatest, top) < width:
+            break
+        i += 4 * width
     while i < stop:
         lane = matching_lane(load_first(logits, i, stop - i, -math.inf), top)
         if lane < width:
@@ -133,18 +140,24 @@ def log_sum_row(logits, start, stop, finish, pending):
     The maximum's own term is left out of the sum and put back by log1p, which keeps what a term of 1 would swallow.
     """
     m = row_max(logits, start, stop)
-    if math.isinf(m):  # the sum is m itself, unless there is a NaN
+    if math.isinf(m):
         if pending is not None:
             stream_row(finish, pending)
-        for i in range(start, stop):
-            if math.isnan(logits[i]):
-                return m, math.nan
-        return m, 0.0
+        return m, _log_sum_of_infinite(logits, start, stop)
     top = splat(logits, m)
     scale = scale_of(top)
     skip = position_of(top, logits, start, stop)
     others = exp_sum(logits, start, stop, skip, scale, None, start, finish, pending)
     return m, first_lane(log1p(wide(others / first_lane(exp_scaled(top, scale)))))
+
+
+@apart
+def _log_sum_of_infinite(logits, start, stop):
+    """Compute 0, so that the sum is m itself, unless there is a NaN."""
+    for i in range(start, stop):
+        if math.isnan(logits[i]):
+            return math.nan
+    return 0.0
 
 
 @inline
@@ -158,7 +171,7 @@ def logsumexp_row(logits, start, stop):
     return m + log_sum
 
 
-@inline
+@apart
 def _wide_log_sum(logits, start, stop, m):
     """Compute what `log_sum_row` does, of float32 logits in float64."""
     skip = position_of(splat(logits, m), logits, start, stop)
