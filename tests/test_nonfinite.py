@@ -7,18 +7,19 @@ import pytest
 
 import fastsoftmax as fs
 from fastsoftmax import reference
+from fastsoftmax.kernels import regimes
 
 INF, NAN = np.inf, np.nan
 SPECIAL = [NAN, INF, -INF, 0.0, 1.5]
 FORWARD = ["softmax", "log_softmax", "logsumexp"]
+LOSSES = ["cross_entropy", "cross_entropy_with_grad"]
 REDUCTIONS = ["mean", "sum", "none"]
 ROW_BY_ROW = [
     *FORWARD,
     "softmax_backward",
     "log_softmax_backward",
     "softmax_jacobian",
-    "cross_entropy",
-    "cross_entropy_with_grad",
+    *LOSSES,
     "linear",
     "input_grad",
 ]
@@ -222,3 +223,28 @@ def test_a_dloss_beyond_float32_is_infinite(classes):
     assert np.all(np.isinf(dlogits) == [[True], [False]])
     _, dlogits = fs.cross_entropy_with_grad(z, [0, 1], reduction="sum", dloss=-1e300)
     assert np.all(dlogits == np.where(np.arange(classes) == [[0], [1]], INF, -INF))
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["stored", "streamed"])
+@pytest.mark.parametrize(("rows", "classes"), [(130, 1003), (1100, 70)])
+@pytest.mark.parametrize("name", [*FORWARD, *LOSSES])
+def test_rows_of_a_run_stand_alone(name, rows, classes, streamed, dtype, twin, assert_same_bits, monkeypatch):
+    """A row is handed the maximum that the row before it found: whatever either is, its bits are those it has alone."""
+    rng = np.random.default_rng(classes)
+    z = (rng.standard_normal((rows, classes)) * rng.choice([0.1, 3, 80], (rows, 1))).astype(dtype)
+    z[np.arange(rows), rng.integers(classes, size=rows)] += rng.choice([0, 0, 1000], rows)
+    for bad in (NAN, INF, -INF):
+        z[rng.choice(rows, rows // 8)] = bad
+        z[rng.choice(rows, rows // 8), rng.integers(classes, size=rows // 8)] = bad
+    options = {"labels": rng.choice([*range(classes), *[-100] * 20], rows), "reduction": "none"}
+
+    def results(take):
+        given = {} if name in FORWARD else {**options, "labels": options["labels"][take]}
+        result = getattr(fs, name)(z[take], **given)
+        return result if isinstance(result, tuple) else (result,)
+
+    alone = [np.concatenate(parts) for parts in zip(*(results(slice(i, i + 1)) for i in range(rows)), strict=True)]
+    if streamed:
+        monkeypatch.setattr(regimes, "STREAM_CLASSES", 0)
+        monkeypatch.setattr(regimes, "STREAM_BYTES", 0)
+    assert_same_bits(results(slice(None)), alone)

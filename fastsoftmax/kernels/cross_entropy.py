@@ -18,8 +18,8 @@ from .few import (
 from .jit import inline, require_all, serial, twins
 from .lanes import lanes_of
 from .memory import finish_streams, load, load_first
-from .rows import cross_entropy_row, cross_entropy_with_grad_row, grad_quotient, label_grad, row_quotient
-from .streams import rows_in_a_run, stream_row
+from .rows import cross_entropy_row, cross_entropy_with_grad_row, grad_quotient, label_grad, row_max, row_quotient
+from .streams import distance_to_next, rows_in_a_run, stream_row
 from .sums import add_to_sum, empty_sum, sum_of
 
 
@@ -28,13 +28,20 @@ def cross_entropy(logits, labels, ignore_index, losses):
     """Write each row's loss; 0 for ignored rows."""
     n_rows, n_classes = logits.shape
     flat = logits.reshape(-1)
-    for row in prange(n_rows):
-        start = np.intp(row) * n_classes
-        if labels[row] == ignore_index:
-            losses[row] = 0.0
-        else:
-            label = start + labels[row]
-            losses[row] = cross_entropy_row(flat, start, start + n_classes, label, None, start, None, None)[0]
+    run = rows_in_a_run(n_rows)
+    for task in prange(-(-n_rows // run)):
+        first = np.intp(task) * run
+        last = min(first + run, n_rows)
+        m = row_max(flat, first * n_classes, (first + 1) * n_classes)
+        for row in range(first, last):
+            start = row * n_classes
+            stop = start + n_classes
+            following = distance_to_next(row, last, n_classes)
+            if labels[row] == ignore_index:
+                losses[row], m = 0.0, row_max(flat, start + following, stop + following)
+            else:
+                entries, label = (start, stop, m), start + labels[row]
+                losses[row], _, _, m = cross_entropy_row(flat, entries, label, None, start, None, None, following)
 
 
 @inline
@@ -74,15 +81,20 @@ def cross_entropy_with_grad_streamed(logits, labels, ignore_index, weight, dloss
         nothing = np.intp(0)
         pending = (row_quotient(flat, 0.0, 1.0), pending_exps, nothing, flat_out, nothing, nothing)
         pending_label, pending_value = nothing, 0.0
-        for row in range(first, min(first + run, n_rows)):
+        last = min(first + run, n_rows)
+        m = row_max(flat, first * n_classes, (first + 1) * n_classes)
+        for row in range(first, last):
             start = row * n_classes
             stop = start + n_classes
+            following = distance_to_next(row, last, n_classes)
             if labels[row] == ignore_index:
-                losses[row] = 0.0
+                losses[row], m = 0.0, row_max(flat, start + following, stop + following)
                 flat_out[start:stop] = 0
                 continue
             label, factor = start + labels[row], weight_of(row, weight, dloss)
-            losses[row], others, total = cross_entropy_row(flat, start, stop, label, exps, nothing, multiply, pending)
+            losses[row], others, total, m = cross_entropy_row(
+                flat, (start, stop, m), label, exps, nothing, multiply, pending, following
+            )
             if pending[-1]:
                 flat_out[pending_label] = pending_value
             quotient = grad_quotient(exps, nothing, n_classes, factor, total)

@@ -17,7 +17,7 @@ from .reductions import (
     settle,
     write_weight_grad,
 )
-from .rows import cross_entropy_row, cross_entropy_with_grad_row
+from .rows import cross_entropy_row, cross_entropy_with_grad_row, row_max
 from .tiles import (
     TILE_COLUMNS,
     add_weight_grad,
@@ -114,7 +114,8 @@ def biased_cross_entropy(logits, bias, labels, ignore_index, losses):
         if labels[row] == ignore_index:
             losses[row] = 0.0
         else:
-            losses[row] = cross_entropy_row(flat, start, stop, start + labels[row], None, start, None, None)[0]
+            entries, label = (start, stop, row_max(flat, start, stop)), start + labels[row]
+            losses[row] = cross_entropy_row(flat, entries, label, None, start, None, None, None)[0]
 
 
 @twins

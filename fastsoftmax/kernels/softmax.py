@@ -22,11 +22,12 @@ from .rows import (
     logsumexp_row,
     row_exps,
     row_log_sums,
+    row_max,
     row_quotient,
     softmax_row,
     subtract,
 )
-from .streams import rows_in_a_run, stream_row
+from .streams import distance_to_next, rows_in_a_run, stream_row
 
 
 @twins
@@ -54,9 +55,15 @@ def logsumexp(logits, lse):
     """Write log Σ_j e^z_j of each row."""
     n_rows, n_classes = logits.shape
     flat = logits.reshape(-1)
-    for row in prange(n_rows):
-        start = np.intp(row) * n_classes
-        lse[row] = logsumexp_row(flat, start, start + n_classes)
+    run = rows_in_a_run(n_rows)
+    for task in prange(-(-n_rows // run)):
+        first = np.intp(task) * run
+        last = min(first + run, n_rows)
+        m = row_max(flat, first * n_classes, (first + 1) * n_classes)
+        for row in range(first, last):
+            start = row * n_classes
+            entries, following = (start, start + n_classes, m), distance_to_next(row, last, n_classes)
+            lse[row], m = logsumexp_row(flat, entries, following)
 
 
 @twins
@@ -72,10 +79,13 @@ def softmax_streamed(logits, probs):
         exps, pending_exps = np.empty(n_classes, flat.dtype), np.empty(n_classes, flat.dtype)
         nothing = np.intp(0)
         pending = (row_quotient(flat, 0.0, 1.0), pending_exps, nothing, flat_out, nothing, nothing)
-        for row in range(first, min(first + run, n_rows)):
+        last = min(first + run, n_rows)
+        m = row_max(flat, first * n_classes, (first + 1) * n_classes)
+        for row in range(first, last):
             start = row * n_classes
             stop = start + n_classes
-            quotient = row_exps(flat, start, stop, exps, nothing, multiply, pending)
+            entries, following = (start, stop, m), distance_to_next(row, last, n_classes)
+            quotient, m = row_exps(flat, entries, exps, nothing, multiply, pending, following)
             pending = (quotient, exps, nothing, flat_out, start, stop)
             exps, pending_exps = pending_exps, exps
         stream_row(multiply, pending)
@@ -95,10 +105,14 @@ def log_softmax_streamed(logits, log_probs):
         nothing = np.intp(0)
         no_sums = (splat(flat, 0.0), splat(flat, 0.0))
         pending = (no_sums, flat, nothing, flat_out, nothing, nothing)
-        for row in range(first, min(first + run, n_rows)):
+        last = min(first + run, n_rows)
+        m = row_max(flat, first * n_classes, (first + 1) * n_classes)
+        for row in range(first, last):
             start = row * n_classes
             stop = start + n_classes
-            pending = (row_log_sums(flat, start, stop, subtract, pending), flat, start, flat_out, start, stop)
+            entries, following = (start, stop, m), distance_to_next(row, last, n_classes)
+            sums, m = row_log_sums(flat, entries, subtract, pending, following)
+            pending = (sums, flat, start, flat_out, start, stop)
         stream_row(subtract, pending)
         finish_streams()
 

@@ -13,7 +13,7 @@ from .jit import inline
 from .lanes import lanes_of
 from .memory import load, load_first, prefetch, store_first, stream, unaligned
 
-_LONGEST_RUN = 16  # rows that follow each other on one thread; the first of them finds no row pending
+_LONGEST_RUN = 16  # rows that follow each other on one thread; nothing is prepared for the first of them
 _FEWEST_RUNS = 64
 
 
@@ -21,6 +21,12 @@ _FEWEST_RUNS = 64
 def rows_in_a_run(n_rows):
     """Choose how many rows a thread takes at a time: some runs for each of many threads, whatever the rows."""
     return max(1, min(_LONGEST_RUN, n_rows // _FEWEST_RUNS))
+
+
+@inline
+def distance_to_next(row, last, n_classes):
+    """Give `following` (see `rows`) of a row in a run that ends before `last`."""
+    return n_classes if row + 1 < last else 0
 
 
 @inline
