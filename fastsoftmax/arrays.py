@@ -166,14 +166,20 @@ def rows_for(out: Array | None, like: Array, axis: int, inputs: Iterable[Array])
     """
     if out is not None and axis == out.ndim - 1 and out.flags.c_contiguous and out.flags.aligned:
         rows = rows_of(out, axis)
-        if all(array is rows or not np.may_share_memory(rows, array) or _same_place(rows, array) for array in inputs):
+        for array in inputs:
+            if array.size and _overlaps(rows, array):
+                break
+        else:
             return rows
     n_classes = like.shape[axis]
     return np.empty((like.size // n_classes, n_classes), like.dtype)
 
 
-def _same_place(a: Array, b: Array) -> bool:
-    return bool(a.ctypes.data == b.ctypes.data and a.strides == b.strides and a.shape == b.shape)
+def _overlaps(a: Array, b: Array) -> bool:
+    """Whether two arrays share memory and are not the same."""
+    if a is b or not np.may_share_memory(a, b):
+        return False
+    return bool(a.ctypes.data != b.ctypes.data or a.strides != b.strides or a.shape != b.shape)
 
 
 def deliver(rows: Array, out: Array | None, like: Array, axis: int) -> Array:
@@ -202,7 +208,9 @@ def class_labels(
     ignored = integer("ignore_index", ignore_index)
     if not -(2**63) <= ignored < 2**63:
         raise ValueError(f"ignore_index: expected a 64-bit integer, got {ignored}")
-    flat = contiguous(_int64(array, ignored)).reshape(-1)
+    flat = contiguous(_int64(array, ignored))
+    if flat.ndim != 1:
+        flat = flat.reshape(-1)
     counted = count_labels(flat, n_classes, ignored)
     if counted < 0:
         wrong = -1 - counted
