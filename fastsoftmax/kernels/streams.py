@@ -53,10 +53,14 @@ def stream_four(finish, pending, done):
 
 @inline
 def stream_rest(finish, pending, done):
-    """Write all that is left."""
+    """Write all that is left; only what fills no vector is stored: one that misses the caches holds up the others."""
     arguments, values, at, out, start, stop = pending
     width = lanes_of(out)
-    for i in range(start + done, stop, width):
+    i = start + done
+    while i + width <= stop:
+        stream(out, i, finish(load(values, at + i - start), arguments))
+        i += width
+    if i < stop:
         value = load_first(values, at + i - start, stop - i, 0.0)
         store_first(out, i, stop - i, finish(value, arguments))
 
