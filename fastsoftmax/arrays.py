@@ -176,7 +176,7 @@ def rows_for(out: Array | None, like: Array, axis: int, inputs: Iterable[Array])
 
 
 def _overlaps(a: Array, b: Array) -> bool:
-    """Whether two arrays share memory and are not the same."""
+    """Whether two arrays may share memory without being the same elements."""
     if a is b or not np.may_share_memory(a, b):
         return False
     return bool(a.ctypes.data != b.ctypes.data or a.strides != b.strides or a.shape != b.shape)

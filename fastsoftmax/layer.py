@@ -50,8 +50,8 @@ def weight_grad(inputs: object, doutputs: object, *, out: Array | None = None) -
     """Compute the gradient of the weight, ∂L/∂W = Xᵀ·∂L/∂z.
 
     With up to 32 columns a kernel adds up fixed blocks of rows, in float64 between them: the same bits on any number of
-    threads, and less rounding than pairwise summation of the products. With more the product is NumPy's BLAS, whose
-    error is up to ten times that.
+    threads, and in float32 less rounding than pairwise summation of the products. With more the product is NumPy's
+    BLAS, whose error is up to ten times that.
 
     Parameters
     ----------

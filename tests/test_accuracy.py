@@ -156,7 +156,7 @@ def test_gradient(truth, assert_ulps):
 
 @pytest.mark.parametrize("streams", [False, True], ids=["", "streams"])
 def test_long_rows(streams, dtype, wider, assert_ulps, monkeypatch):
-    """64 rows of a language model's classes, of every case, as they are written by plain stores and past the caches."""
+    """64 rows of a language model's classes, of every case, by plain stores and past the caches."""
     if streams:
         monkeypatch.setattr(regimes, "STREAM_BYTES", 0)
     rng = np.random.default_rng(64)

@@ -373,11 +373,16 @@ def test_ignore_index_beyond_64_bits(name, value):
     refused(name, ValueError, f"ignore_index: expected a 64-bit integer, got {value}", ignore_index=value)
 
 
-@pytest.mark.parametrize("value", [2**63 - 1, -(2**63) + 1, -(2**63)])
-def test_any_64_bit_ignore_index(value):
-    y = np.array([0, value, 1, 2])
-    loss = fs.cross_entropy(np.eye(ROWS, CLASSES), y, ignore_index=value, reduction="none")
+@pytest.mark.parametrize("classes", [3, 70])
+@pytest.mark.parametrize("value", [2**63 - 1, 2**62 + 1, 1, -1, -2, -(2**63) + 1, -(2**63)])
+def test_any_64_bit_ignore_index(value, classes, dtype):
+    """One of the classes, too, and what stands for rows without a label inside."""
+    y = np.array([0, value, 1, 2] * 5)
+    z = np.eye(len(y), classes, dtype=dtype)
+    loss, dlogits = fs.cross_entropy_with_grad(z, y, ignore_index=value, reduction="none")
     np.testing.assert_array_equal(loss == 0, y == value)
+    np.testing.assert_array_equal((dlogits == 0).all(axis=1), y == value)
+    np.testing.assert_array_equal(fs.cross_entropy(z, y, ignore_index=value, reduction="none"), loss)
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])

@@ -22,7 +22,7 @@ one_of = st.sampled_from
 FUNCTIONS = [name for name in fs.__all__ if inspect.isfunction(getattr(fs, name))]
 CLASSES = [1, 2, 3, 15, 16, 17, 31, 32, 33, 63, 64, 65, 300]
 ROWS = [0, 1, 2, 15, 16, 17, 35]
-FEATURES = [0, 1, 3, 16, 33, 70]
+FEATURES = [0, 1, 3, 16, 33, 85]
 SPECIAL = [np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-40, -1e-310, 1e-38]
 INTEGERS = ["i1", "u1", "i4", ">i4", "i8", "u8", ">u8"]
 NO_FLOATS = ["f2", *(["g"] if np.dtype("g") != "f8" else []), "?", "c8", "c16", "O", "U3", "S3", "M8[s]", "V4", "f4,f4"]

@@ -225,9 +225,14 @@ def test_a_dloss_beyond_float32_is_infinite(classes):
     assert np.all(dlogits == np.where(np.arange(classes) == [[0], [1]], INF, -INF))
 
 
-@pytest.mark.parametrize("streamed", [False, True], ids=["stored", "streamed"])
+STREAMED = ["softmax", "log_softmax", "cross_entropy_with_grad"]
+
+
+@pytest.mark.parametrize(
+    ("name", "streamed"),
+    [*[(name, False) for name in (*FORWARD, *LOSSES)], *[(name, True) for name in STREAMED]],
+)
 @pytest.mark.parametrize(("rows", "classes"), [(130, 1003), (1100, 70)])
-@pytest.mark.parametrize("name", [*FORWARD, *LOSSES])
 def test_rows_of_a_run_stand_alone(name, rows, classes, streamed, dtype, twin, assert_same_bits, monkeypatch):
     """A row is handed the maximum that the row before it found: whatever either is, its bits are those it has alone."""
     rng = np.random.default_rng(classes)

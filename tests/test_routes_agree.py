@@ -125,6 +125,9 @@ def test_regimes():
     assert regimes.choose([wide[:-1]], np.empty_like(wide[:-1]), **kernels) == 2
     assert regimes.choose([narrow], np.empty_like(narrow), **kernels) == 2
     assert regimes.choose([narrow[:, 1:]], np.empty_like(narrow[:, 1:]), **kernels) == 1
+    for classes, kernel in ((regimes.STREAM_CLASSES, 3), (regimes.STREAM_CLASSES - 1, 2)):
+        many = np.empty((2**26 // classes, classes), np.float32)
+        assert regimes.choose([many], np.empty_like(many), **kernels) == kernel
 
 
 @pytest.mark.usefixtures("serial")

@@ -19,7 +19,8 @@ from .jit import inline, require_all, serial, twins
 from .lanes import lanes_of
 from .memory import finish_streams, load, load_first
 from .rows import cross_entropy_row, cross_entropy_with_grad_row, grad_quotient, label_grad, row_max, row_quotient
-from .streams import distance_to_next, rows_in_a_run, stream_row
+from .runs import rows_in_a_run
+from .streams import stream_row
 from .sums import add_to_sum, empty_sum, sum_of
 
 
@@ -32,16 +33,19 @@ def cross_entropy(logits, labels, ignore_index, losses):
     for task in prange(-(-n_rows // run)):
         first = np.intp(task) * run
         last = min(first + run, n_rows)
-        m = row_max(flat, first * n_classes, (first + 1) * n_classes)
+        m, known = flat.dtype.type(0), False
         for row in range(first, last):
             start = row * n_classes
             stop = start + n_classes
-            following = distance_to_next(row, last, n_classes)
             if labels[row] == ignore_index:
-                losses[row], m = 0.0, row_max(flat, start + following, stop + following)
-            else:
-                entries, label = (start, stop, m), start + labels[row]
-                losses[row], _, _, m = cross_entropy_row(flat, entries, label, None, start, None, None, following)
+                losses[row] = 0.0
+                continue
+            if not known:
+                m = row_max(flat, start, stop)
+            known = row + 1 < last and labels[row + 1] != ignore_index
+            following = n_classes if known else 0
+            entries, label = (start, stop, m), start + labels[row]
+            losses[row], _, _, m = cross_entropy_row(flat, entries, label, None, start, None, None, following)
 
 
 @inline
@@ -82,15 +86,18 @@ def cross_entropy_with_grad_streamed(logits, labels, ignore_index, weight, dloss
         pending = (row_quotient(flat, 0.0, 1.0), pending_exps, nothing, flat_out, nothing, nothing)
         pending_label, pending_value = nothing, 0.0
         last = min(first + run, n_rows)
-        m = row_max(flat, first * n_classes, (first + 1) * n_classes)
+        m, known = flat.dtype.type(0), False
         for row in range(first, last):
             start = row * n_classes
             stop = start + n_classes
-            following = distance_to_next(row, last, n_classes)
             if labels[row] == ignore_index:
-                losses[row], m = 0.0, row_max(flat, start + following, stop + following)
+                losses[row] = 0.0
                 flat_out[start:stop] = 0
                 continue
+            if not known:
+                m = row_max(flat, start, stop)
+            known = row + 1 < last and labels[row + 1] != ignore_index
+            following = n_classes if known else 0
             label, factor = start + labels[row], weight_of(row, weight, dloss)
             losses[row], others, total, m = cross_entropy_row(
                 flat, (start, stop, m), label, exps, nothing, multiply, pending, following

@@ -210,7 +210,7 @@ def log_softmax_lanes(lanes, n_classes, scratch):
 
 @inline
 def load_labels(labels, row, n_rows, ignore_index):
-    """Load the labels of a bundle as float64 halves; IGNORED for those to ignore."""
+    """Load the labels of a bundle as float64 halves, IGNORED for those to ignore; eight lanes need the first."""
     low, high = load_integers(labels, row, n_rows), load_integers(labels, row + 8, n_rows - 8)
     ignored = wide(ignore_index)
     return where_equal(low, ignored, wide(IGNORED), low), where_equal(high, ignored, wide(IGNORED), high)
@@ -218,7 +218,7 @@ def load_labels(labels, row, n_rows, ignore_index):
 
 @inline
 def any_ignored(lanes, label_halves):
-    """Whether a bundle has rows to ignore."""
+    """Whether a bundle has rows to ignore, or may have: lanes without a row hold label 0."""
     return matching_lane(join(splat(lanes, 0.0), *label_halves), splat(lanes, IGNORED)) < lanes_of(lanes)
 
 
@@ -239,7 +239,7 @@ def cross_entropy_lanes(lanes, n_classes, label_halves):
 
 @inline
 def cross_entropy_with_grad_lanes(lanes, n_classes, label_halves, weights):
-    """Do `rows.cross_entropy_with_grad_row`; `weights` holds a float64 for each row. Ignored rows are left to do."""
+    """Do `rows.cross_entropy_with_grad_row`; `weights` holds a float64 a row. The caller zeroes ignored rows."""
     losses, others, totals = cross_entropy_lanes(lanes, n_classes, label_halves)
     labels = join(splat(lanes, 0.0), *label_halves)
     low, high = load(weights, 0), load(weights, 8)

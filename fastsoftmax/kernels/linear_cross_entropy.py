@@ -25,9 +25,9 @@ from .tiles import (
     input_grad_rows,
     linear_rows,
     pad_rows,
+    round_up,
     strip_of,
     transposed,
-    whole,
 )
 
 _BIAS_BLOCKS = 16  # of rows whose ∂L/∂b is added up apart
@@ -74,7 +74,7 @@ def linear_cross_entropy_with_grad_few(
     done = 0
     for block in prange(n_blocks):
         logits = np.empty(strip * n_classes, inputs.dtype)
-        grads = np.empty(strip * whole(n_classes, TILE_COLUMNS), inputs.dtype)
+        grads = np.empty(strip * round_up(n_classes, TILE_COLUMNS), inputs.dtype)
         block_bias_sums = column_sums(flat, n_classes)
         first = np.intp(block) * block_rows
         last = min(first + block_rows, n_rows)

@@ -20,9 +20,9 @@ from .tiles import (
     chains_of,
     input_grad_rows,
     pad_rows,
+    round_up,
     strip_of,
     transposed,
-    whole,
 )
 
 _MOST_BLOCKS = 64
@@ -35,7 +35,7 @@ BLOCK = 1024  # the fewest rows of a block
 def blocks_of(n_rows, fewest):
     """Cut rows into at most 64 blocks of at least `fewest` rows: (number of blocks, rows in each)."""
     rows = max(fewest, -(-n_rows // _MOST_BLOCKS))
-    rows = -(-rows // 128) * 128  # a whole number of strips
+    rows = -(-rows // 128) * 128  # a whole number of bundles, and of the longest strips
     return -(-n_rows // rows), rows
 
 
@@ -130,7 +130,7 @@ def weight_grad(inputs, doutputs, dweight):
     partial = np.zeros((n_blocks, partial_size(flat, n_features, n_columns)))
     done = 0
     for block in prange(n_blocks):
-        grads = np.empty(strip * whole(n_columns, TILE_COLUMNS), inputs.dtype)
+        grads = np.empty(strip * round_up(n_columns, TILE_COLUMNS), inputs.dtype)
         first = np.intp(block) * block_rows
         last = min(first + block_rows, n_rows)
         for row in range(first, last, strip):
@@ -145,14 +145,14 @@ def weight_grad(inputs, doutputs, dweight):
 @inline
 def partial_size(like, n_features, n_columns):
     """Count the elements of a partial ∂L/∂W: columns and features in whole tiles."""
-    return whole(n_columns, TILE_COLUMNS) * whole(n_features, TILE_ROWS * lanes_of(like))
+    return round_up(n_columns, TILE_COLUMNS) * round_up(n_features, TILE_ROWS * lanes_of(like))
 
 
 @inline
 def write_weight_grad(partial, dweight):
     """Add up the blocks' partial sums (columns, features) into ∂L/∂W (features, columns)."""
     n_features, n_columns = dweight.shape
-    padded_features = partial.shape[1] // whole(n_columns, TILE_COLUMNS)
+    padded_features = partial.shape[1] // round_up(n_columns, TILE_COLUMNS)
     for column in range(n_columns):
         for feature in range(n_features):
             total = 0.0
@@ -173,7 +173,7 @@ def input_grad(doutputs, weight, dinputs):
     for strip in prange(n_strips):
         first = np.intp(strip) * _STRIP
         count = min(_STRIP, n_rows - first)
-        grads = np.empty(_STRIP * whole(n_columns, TILE_COLUMNS), doutputs.dtype)
+        grads = np.empty(_STRIP * round_up(n_columns, TILE_COLUMNS), doutputs.dtype)
         pad_rows(flat[first * n_columns :], count, n_columns, grads)
         input_grad_rows(grads, count, flat_weight, n_features, n_columns, flat_out, first)
         done += 1

@@ -27,7 +27,8 @@ from .rows import (
     softmax_row,
     subtract,
 )
-from .streams import distance_to_next, rows_in_a_run, stream_row
+from .runs import distance_to_next, rows_in_a_run
+from .streams import stream_row
 
 
 @twins

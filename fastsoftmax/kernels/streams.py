@@ -13,21 +13,6 @@ from .jit import inline
 from .lanes import lanes_of
 from .memory import load, load_first, prefetch, store_first, stream, unaligned
 
-_LONGEST_RUN = 16  # rows that follow each other on one thread; nothing is prepared for the first of them
-_FEWEST_RUNS = 64
-
-
-@inline
-def rows_in_a_run(n_rows):
-    """Choose how many rows a thread takes at a time: some runs for each of many threads, whatever the rows."""
-    return max(1, min(_LONGEST_RUN, n_rows // _FEWEST_RUNS))
-
-
-@inline
-def distance_to_next(row, last, n_classes):
-    """Give `following` (see `rows`) of a row in a run that ends before `last`."""
-    return n_classes if row + 1 < last else 0
-
 
 @inline
 def stream_head(finish, pending):
@@ -53,7 +38,7 @@ def stream_four(finish, pending, done):
 
 @inline
 def stream_rest(finish, pending, done):
-    """Write all that is left; only what fills no vector is stored: one that misses the caches holds up the others."""
+    """Write all that is left, past the caches but for what fills no vector: such a store holds up those behind it."""
     arguments, values, at, out, start, stop = pending
     width = lanes_of(out)
     i = start + done
@@ -68,7 +53,4 @@ def stream_rest(finish, pending, done):
 @inline
 def stream_row(finish, pending):
     """Write a whole row."""
-    done, more = 0, stream_head(finish, pending)
-    while more > done:
-        done, more = more, stream_four(finish, pending, more)
-    stream_rest(finish, pending, done)
+    stream_rest(finish, pending, stream_head(finish, pending))
