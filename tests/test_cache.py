@@ -152,7 +152,9 @@ def test_edited_helper(call, package, tmp_path, zipped):
     helpers = package / "kernels" / "rows.py"
     source = helpers.read_text()
     for added, was in ((0.0, "compiled"), (1.0, "compiled"), (1.0, "loaded")):
-        helpers.write_text(source.replace("return m + log_sum\n", f"return m + log_sum + {added}\n"))
+        edited = source.replace("return m + log_sum, m_next\n", f"return m + log_sum + {added}, m_next\n")
+        assert edited != source
+        helpers.write_text(edited)
         path = shutil.make_archive(str(tmp_path / "site"), "zip", package.parent) if zipped else package.parent
         got, lse = call(CALL_WITH_HELPERS, PYTHONPATH=str(path), XDG_CACHE_HOME=str(tmp_path)).split()
         assert (got, round(float(lse), 4)) == (was, 4.6052 + added)

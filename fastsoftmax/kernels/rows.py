@@ -16,7 +16,7 @@ from .jit import apart, inline
 from .lanes import drop_lane, greater, lanes_of, splat, where_equal, wide
 from .memory import load, load_first, prefetch, store, store_first
 from .streams import stream_four, stream_head, stream_rest, stream_row
-from .sums import add_four_to_sum, add_to_sum, empty_sum, first_lane, greatest_lane, halves, matching_lane, sum_of
+from .sums import add_four_to_sum, add_to_sum, count_equal, empty_sum, first_lane, greatest_lane, halves, sum_of
 from .twofold import add_exp, log1p_twofold, settled
 
 _LEAD = 2048  # the next row is asked for this many elements before it is read: about as long as memory takes
@@ -44,36 +44,17 @@ def row_max(logits, start, stop):
 
 
 @inline
-def position_of(top, logits, start, stop):
-    """Find the first entry equal to the maximum, which every lane of `top` holds; four vectors at a time, then one."""
-    width = lanes_of(logits)
-    i = start
-    while i + 4 * width <= stop:
-        greatest = splat(logits, -math.inf)
-        for k in range(0, 4 * width, width):
-            greatest = greater(load(logits, i + k), greatest)
-        if matching_lane(greatest, top) < width:
-            break
-        i += 4 * width
-    while i < stop:
-        lane = matching_lane(load_first(logits, i, stop - i, -math.inf), top)
-        if lane < width:
-            return i + lane
-        i += width
-    return stop
-
-
-@inline
 def exp_sum(logits, row, skip, scale, out, at, finish, pending, following):
     """Compute (Σ_{j≠skip} e_j, the next row's maximum, or −inf where `following` is None).
 
-    e_j is stored in `out` from `at` on (0 at skip), or nowhere if that is None. Meanwhile the next row is asked for:
-    1,024 × 32,000 logsumexp takes 4.2 ms, 5.7 without. And a `pending` row, if it is not None, is written: see
-    `streams`.
+    `skip` is an entry, −1 for none, or None for one that holds the maximum. e_j is stored in `out` from `at` on (0 at
+    skip), or nowhere if that is None. Meanwhile the next row is asked for: 1,024 × 32,000 logsumexp takes 4.2 ms, 5.7
+    without. And a `pending` row, if it is not None, is written: see `streams`.
     """
-    start, stop, _ = row
+    start, stop, m = row
     width = lanes_of(logits)
     total = empty_sum()
+    top, ties = splat(logits, m), 0
     m_next = splat(logits, -math.inf)
     ahead = stop - start if following is None else stop - start + _LEAD
     done = 0
@@ -85,11 +66,14 @@ def exp_sum(logits, row, skip, scale, out, at, finish, pending, following):
             prefetch(logits, i + k + ahead)
             if following is not None:
                 m_next = greater(load(logits, i + k + following), m_next)
-        e0 = exp_scaled(load(logits, i), scale)
-        e1 = exp_scaled(load(logits, i + width), scale)
-        e2 = exp_scaled(load(logits, i + 2 * width), scale)
-        e3 = exp_scaled(load(logits, i + 3 * width), scale)
-        if i <= skip < i + 4 * width:
+        z0, z1 = load(logits, i), load(logits, i + width)
+        z2, z3 = load(logits, i + 2 * width), load(logits, i + 3 * width)
+        e0, e1, e2, e3 = exp_scaled(z0, scale), exp_scaled(z1, scale), exp_scaled(z2, scale), exp_scaled(z3, scale)
+        if skip is None:
+            ties += count_equal(z0, top) + count_equal(z1, top) + count_equal(z2, top) + count_equal(z3, top)
+            e0, e1 = drop_equal(e0, z0, top), drop_equal(e1, z1, top)
+            e2, e3 = drop_equal(e2, z2, top), drop_equal(e3, z3, top)
+        elif i <= skip < i + 4 * width:
             e0 = drop_lane(e0, skip - i)
             e1 = drop_lane(e1, skip - i - width)
             e2 = drop_lane(e2, skip - i - 2 * width)
@@ -108,14 +92,29 @@ def exp_sum(logits, row, skip, scale, out, at, finish, pending, following):
         prefetch(logits, i + ahead)
         if following is not None:
             m_next = greater(load_first(logits, i + following, stop - i, -math.inf), m_next)
-        e = drop_lane(exp_scaled(load_first(logits, i, stop - i, -math.inf), scale), skip - i)
+        z = load_first(logits, i, stop - i, -math.inf)
+        e = exp_scaled(z, scale)
+        if skip is None:
+            ties += count_equal(z, top)
+            e = drop_equal(e, z, top)
+        else:
+            e = drop_lane(e, skip - i)
         if out is not None:
             store_first(out, at + i - start, stop - i, e)
         total = add_to_sum(total, e)
         i += width
     if pending is not None:
         stream_rest(finish, pending, done)
-    return sum_of(total, logits), greatest_lane(m_next)
+    value = sum_of(total, logits)
+    if skip is None:
+        value += (ties - 1) * first_lane(exp_scaled(top, scale))
+    return value, greatest_lane(m_next)
+
+
+@inline
+def drop_equal(e, z, top):
+    """Set e to zero where z is the maximum."""
+    return where_equal(z, top, splat(e, 0.0), e)
 
 
 @inline
@@ -169,8 +168,7 @@ def log_sum_row(logits, row, finish, pending, following):
     else:
         top = splat(logits, m)
         scale = scale_of(top)
-        skip = position_of(top, logits, start, stop)
-        others, m_next = exp_sum(logits, row, skip, scale, None, start, finish, pending, following)
+        others, m_next = exp_sum(logits, row, None, scale, None, start, finish, pending, following)
         log_sum = first_lane(log1p(wide(others / first_lane(exp_scaled(top, scale)))))
     return log_sum, m_next
 
@@ -199,15 +197,15 @@ def logsumexp_row(logits, row, following):
 @apart
 def _wide_log_sum(logits, start, stop, m):
     """Compute log Σ_j e^(z_j − m) of float32 logits in float64."""
-    skip = position_of(splat(logits, m), logits, start, stop)
     top = wide(m)
     scale = scale_of(top)
-    others = empty_sum()
+    others, ties = empty_sum(), 0
     for i in range(start, stop, 16):
         low, high = halves(load_first(logits, i, stop - i, -math.inf))
-        others = add_to_sum(others, drop_lane(exp_scaled(low, scale), skip - i))
-        others = add_to_sum(others, drop_lane(exp_scaled(high, scale), skip - i - 8))
-    return first_lane(log1p(wide(sum_of(others, top)) / exp_scaled(top, scale)))
+        others = add_to_sum(others, drop_equal(exp_scaled(low, scale), low, top))
+        others = add_to_sum(others, drop_equal(exp_scaled(high, scale), high, top))
+        ties += count_equal(low, top) + count_equal(high, top)
+    return first_lane(log1p(wide(sum_of(others, top)) / exp_scaled(top, scale) + wide(ties - 1)))
 
 
 @apart

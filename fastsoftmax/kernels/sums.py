@@ -58,6 +58,19 @@ def greatest_lane(typingctx, vector):
 
 
 @intrinsic
+def count_equal(typingctx, vector, other):
+    """Count the lanes in which two vectors are equal."""
+    if not all_lanes(vector, other):
+        return None
+
+    def codegen(context, builder, sig, args):
+        equal = builder.bitcast(builder.fcmp_ordered("==", *args), ir.IntType(vector.count))
+        return builder.zext(builder.ctpop(equal), ir.IntType(64))
+
+    return types.intp(vector, other), codegen
+
+
+@intrinsic
 def matching_lane(typingctx, vector, other):
     """Find the first lane in which two vectors are equal; their count if there is none."""
     if not all_lanes(vector, other):
