@@ -47,6 +47,10 @@ def is_quick(config):
     return config.getoption("--quick") or config.getoption("--benchmark-disable")
 
 
+def _to_run(case, config):
+    return case.small() if is_quick(config) else case
+
+
 def pytest_generate_tests(metafunc):
     """Make a test of each of the module's cases and each contender that is installed and chosen."""
     if "case" not in metafunc.fixturenames:
@@ -91,28 +95,28 @@ _clock = _Clock()
 
 
 class Group:
-    """The contenders of one case, set up; the last one only, as they hold much memory."""
+    """What is timed in turns; the last such group only, as its arrays hold much memory."""
 
     def __init__(self):
-        self.case, self.durations, self.failures = None, {}, {}
+        self.entries, self.durations, self.failures = [], {}, {}
 
-    def time(self, case, libraries, config):
-        """Time all contenders of the case, unless it has just been done."""
-        if self.case == case:
+    def time(self, entries, config):
+        """Time these pairs of a case and a library against each other, unless it has just been done."""
+        if self.entries == entries:
             return
         from benchmarks.contenders import TABLE
         from benchmarks.problems import make
         from benchmarks.round_robin import time_call, time_calls
 
-        self.case, self.durations, self.failures, calls = case, {}, {}, {}
-        arrays = make(case)
-        for library in libraries:
+        self.entries, self.durations, self.failures, calls = entries, {}, {}, {}
+        arrays = {case: make(case) for case in dict(entries)}
+        for case, library in entries:
             try:
-                call = TABLE[case.operation][library].setup(arrays)
+                call = TABLE[case.operation][library].setup(arrays[case])
                 time_call(call)  # compiles
-                calls[library] = call
+                calls[case, library] = call
             except Exception as reason:  # raised again by the contender's own test
-                self.failures[library] = reason
+                self.failures[case, library] = reason
         seconds = float(config.getoption("--benchmark-max-time"))
         with threads.hold():
             self.durations = time_calls(calls, rounds=config.getoption("--benchmark-min-rounds"), seconds=seconds)
@@ -136,31 +140,32 @@ _LIMITS = pytest.StashKey[dict]()
 
 @pytest.fixture
 def compete(request, benchmark, group):
-    """Time one contender of a case, beside all others of the case that this session runs."""
+    """Time one contender of a case, beside all that this session runs of the operation on that shape."""
     from benchmarks.contenders import TABLE
     from benchmarks.dialects import UnavailableError
     from benchmarks.problems import make
 
     def run(case, library):
         contender, config = TABLE[case.operation][library], request.config
-        case_to_run = case.small() if is_quick(config) or not benchmark.enabled else case
+        case = _to_run(case, config)
         try:
             if not benchmark.enabled:
-                call = contender.setup(make(case_to_run))
+                call = contender.setup(make(case))
                 call.before()
                 benchmark(call.run)
                 return call.after()
             request.getfixturevalue("machine")
             params = [item.callspec.params for item in request.session.items if hasattr(item, "callspec")]
-            group.time(case_to_run, [p["library"] for p in params if p.get("case") == case], config)
-            if library in group.failures:
-                raise group.failures[library]
+            entries = [(_to_run(p["case"], config), p["library"]) for p in params if "case" in p]
+            group.time([entry for entry in entries if entry[0]._replace(values=case.values) == case], config)
+            if (case, library) in group.failures:
+                raise group.failures[case, library]
         except UnavailableError as reason:
             pytest.skip(str(reason))
-        durations = group.durations[library]
+        durations = group.durations[case, library]
         recorded = iter(durations)
-        benchmark.group = str(case_to_run)
-        benchmark.extra_info.update(case_to_run._asdict(), library=library, role=contender.role)
+        benchmark.group = str(case)
+        benchmark.extra_info.update(case._asdict(), library=library, role=contender.role)
         return benchmark.pedantic(
             lambda duration: _clock.set(duration),
             setup=lambda: _clock.set(0.0) or ((next(recorded),), {}),

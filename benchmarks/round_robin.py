@@ -2,23 +2,30 @@
 
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from statistics import median
+from typing import TypeVar
 
 from benchmarks.dialects import Call
 
-# A turn lasts about this long, so that a short call is timed many times.
-_TURN_S = 0.02
+_Name = TypeVar("_Name", bound=Hashable)
+
+# A turn lasts about this long: a short call is timed many times in it, and has many turns. A shared processor can change
+# its speed by half between one turn and the next; the median of a few turns would be that of luck.
+_TURN_S = 0.01
 _MOST_CALLS = 2_000
-# Idle workers of a BLAS or OpenMP pool spin for a while before they sleep: not in the next one's turn.
+# Idle workers of a BLAS or OpenMP pool spin for a while before they sleep: not in the next one's turn. The caller stays
+# awake meanwhile: on a virtual machine a caller that has slept often finds its workers on its own processor, and two
+# threads then take longer than one, for a whole turn, whoever's they are.
 _REST_S = 0.03
 
 
-def time_calls(calls: Mapping[str, Call], *, rounds: int, seconds: float) -> dict[str, list[float]]:
+def time_calls(calls: Mapping[_Name, Call], *, rounds: int, seconds: float) -> dict[_Name, list[float]]:
     """Time each contender once a round, in an order drawn anew each time.
 
-    There are at least `rounds` rounds, and more until every contender has had `seconds` on average. The first call of a
-    turn, which finds another's data in the caches, does not count. All must have been called before: that compiles.
+    There are at least `rounds` rounds, and more until the turns of every contender, without the rests between them, have
+    lasted `seconds` on average. The first call of a turn, which finds another's data in the caches, does not count. All
+    must have been called before: that compiles.
 
     Returns
     -------
@@ -26,18 +33,25 @@ def time_calls(calls: Mapping[str, Call], *, rounds: int, seconds: float) -> dic
         A list for each contender: the median duration of its calls in each round.
     """
     repeats = {name: _calls_per_turn(call) for name, call in calls.items()}
-    durations: dict[str, list[float]] = {name: [] for name in calls}
+    durations: dict[_Name, list[float]] = {name: [] for name in calls}
     order, shuffle = list(calls), random.Random(0).shuffle
-    end = time.perf_counter() + seconds * len(calls)
-    played = 0
-    while calls and (played < rounds or time.perf_counter() < end):
+    played, spent = 0, 0.0
+    while calls and (played < rounds or spent < seconds * len(calls)):
         played += 1
         shuffle(order)
         for name in order:
-            time.sleep(_REST_S)
+            _stay_awake(_REST_S)
+            start = time.perf_counter()
             time_call(calls[name])
             durations[name].append(median(time_call(calls[name]) for _ in range(repeats[name])))
+            spent += time.perf_counter() - start
     return durations
+
+
+def _stay_awake(seconds: float) -> None:
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        pass
 
 
 def _calls_per_turn(call: Call) -> int:
