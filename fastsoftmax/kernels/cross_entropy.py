@@ -20,7 +20,7 @@ from .lanes import lanes_of
 from .memory import finish_streams, load, load_first
 from .rows import cross_entropy_row, cross_entropy_with_grad_row, grad_quotient, label_grad, row_max, row_quotient
 from .runs import rows_in_a_run
-from .streams import stream_row
+from .streams import stream_row, two_rows
 from .sums import add_to_sum, empty_sum, sum_of
 
 
@@ -81,9 +81,8 @@ def cross_entropy_with_grad_streamed(logits, labels, ignore_index, weight, dloss
     done = 0
     for task in prange(n_runs):
         first = np.intp(task) * run
-        exps, pending_exps = np.empty(n_classes, flat.dtype), np.empty(n_classes, flat.dtype)
-        nothing = np.intp(0)
-        pending = (row_quotient(flat, 0.0, 1.0), pending_exps, nothing, flat_out, nothing, nothing)
+        exps, place, other_place, nothing = two_rows(flat, n_classes)
+        pending = (row_quotient(flat, 0.0, 1.0), exps, nothing, flat_out, nothing, nothing)
         pending_label, pending_value = nothing, 0.0
         last = min(first + run, n_rows)
         m, known = flat.dtype.type(0), False
@@ -100,14 +99,14 @@ def cross_entropy_with_grad_streamed(logits, labels, ignore_index, weight, dloss
             following = n_classes if known else 0
             label, factor = start + labels[row], weight_of(row, weight, dloss)
             losses[row], others, total, m = cross_entropy_row(
-                flat, (start, stop, m), label, exps, nothing, multiply, pending, following
+                flat, (start, stop, m), label, exps, place, multiply, pending, following
             )
             if pending[-1]:
                 flat_out[pending_label] = pending_value
-            quotient = grad_quotient(exps, nothing, n_classes, factor, total)
-            pending = (quotient, exps, nothing, flat_out, start, stop)
+            quotient = grad_quotient(exps, place, place + n_classes, factor, total)
+            pending = (quotient, exps, place, flat_out, start, stop)
             pending_label, pending_value = label, label_grad(factor, others, total)
-            exps, pending_exps = pending_exps, exps
+            place, other_place = other_place, place
         stream_row(multiply, pending)
         finish_streams()
         if pending[-1]:

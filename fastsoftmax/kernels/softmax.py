@@ -28,7 +28,7 @@ from .rows import (
     subtract,
 )
 from .runs import distance_to_next, rows_in_a_run
-from .streams import stream_row
+from .streams import stream_row, two_rows
 
 
 @twins
@@ -77,18 +77,17 @@ def softmax_streamed(logits, probs):
     done = 0
     for task in prange(n_runs):
         first = np.intp(task) * run
-        exps, pending_exps = np.empty(n_classes, flat.dtype), np.empty(n_classes, flat.dtype)
-        nothing = np.intp(0)
-        pending = (row_quotient(flat, 0.0, 1.0), pending_exps, nothing, flat_out, nothing, nothing)
+        exps, place, other_place, nothing = two_rows(flat, n_classes)
+        pending = (row_quotient(flat, 0.0, 1.0), exps, nothing, flat_out, nothing, nothing)
         last = min(first + run, n_rows)
         m = row_max(flat, first * n_classes, (first + 1) * n_classes)
         for row in range(first, last):
             start = row * n_classes
             stop = start + n_classes
             entries, following = (start, stop, m), distance_to_next(row, last, n_classes)
-            quotient, m = row_exps(flat, entries, exps, nothing, multiply, pending, following)
-            pending = (quotient, exps, nothing, flat_out, start, stop)
-            exps, pending_exps = pending_exps, exps
+            quotient, m = row_exps(flat, entries, exps, place, multiply, pending, following)
+            pending = (quotient, exps, place, flat_out, start, stop)
+            place, other_place = other_place, place
         stream_row(multiply, pending)
         finish_streams()
         done += 1
