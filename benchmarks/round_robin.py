@@ -10,8 +10,8 @@ from benchmarks.dialects import Call
 
 _Name = TypeVar("_Name", bound=Hashable)
 
-# A turn lasts about this long: a short call is timed many times in it, and has many turns. A shared processor can change
-# its speed by half between one turn and the next; the median of a few turns would be that of luck.
+# A turn lasts about this long: a short call is timed many times in it, and has many turns. A shared processor can
+# change its speed by half between one turn and the next; the median of a few turns would be that of luck.
 _TURN_S = 0.01
 _MOST_CALLS = 2_000
 # Idle workers of a BLAS or OpenMP pool spin for a while before they sleep: not in the next one's turn. The caller stays
@@ -23,9 +23,9 @@ _REST_S = 0.03
 def time_calls(calls: Mapping[_Name, Call], *, rounds: int, seconds: float) -> dict[_Name, list[float]]:
     """Time each contender once a round, in an order drawn anew each time.
 
-    There are at least `rounds` rounds, and more until the turns of every contender, without the rests between them, have
-    lasted `seconds` on average. The first call of a turn, which finds another's data in the caches, does not count. All
-    must have been called before: that compiles.
+    There are at least `rounds` rounds, and more until every contender's turns, without the rests between them, have
+    lasted `seconds` on average. The first call of a turn, which finds another's data in the caches, does not count.
+    All must have been called before: that compiles.
 
     Returns
     -------

@@ -6,16 +6,23 @@ import numpy as np
 
 from fastsoftmax import arrays, reference, threads
 from fastsoftmax.arrays import Array
+from fastsoftmax.kernels import blocked
 from fastsoftmax.kernels import softmax as kernels
 from fastsoftmax.kernels.jit import Kernel
 from fastsoftmax.kernels.regimes import choose
 
 # For `choose`.
-_SOFTMAX = {"few": kernels.softmax_few, "many": kernels.softmax, "streamed": kernels.softmax_streamed}
+_SOFTMAX = {
+    "few": kernels.softmax_few,
+    "many": kernels.softmax,
+    "streamed": kernels.softmax_streamed,
+    "blocked": blocked.softmax_blocked,
+}
 _LOG_SOFTMAX = {
     "few": kernels.log_softmax_few,
     "many": kernels.log_softmax,
     "streamed": kernels.log_softmax_streamed,
+    "blocked": blocked.log_softmax_blocked,
 }
 _SOFTMAX_BACKWARD = {
     "few": kernels.softmax_backward,
@@ -141,7 +148,7 @@ def logsumexp(logits: object, *, axis: int = -1, keepdims: bool = False, out: Ar
         arrays.check_out(out, shape, array.dtype)
     rows = arrays.rows_of(array, axis)
     lse = np.empty(len(rows), array.dtype)
-    kernel = choose([rows], lse, few=kernels.logsumexp_few, many=kernels.logsumexp)
+    kernel = choose([rows], lse, few=kernels.logsumexp_few, many=kernels.logsumexp, blocked=blocked.logsumexp_blocked)
     threads.run(kernel, rows.size, rows, lse)
     if out is None:
         return lse.reshape(shape)[()]

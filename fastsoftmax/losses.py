@@ -7,6 +7,7 @@ import numpy as np
 
 from fastsoftmax import arrays, threads
 from fastsoftmax.arrays import Array
+from fastsoftmax.kernels import blocked
 from fastsoftmax.kernels import cross_entropy as kernels
 from fastsoftmax.kernels.regimes import choose
 
@@ -67,7 +68,13 @@ def cross_entropy(
     )
     rows = arrays.rows_of(array, axis)
     losses = np.empty(len(rows))
-    kernel = choose([rows], losses, few=kernels.cross_entropy_few, many=kernels.cross_entropy)
+    kernel = choose(
+        [rows],
+        losses,
+        few=kernels.cross_entropy_few,
+        many=kernels.cross_entropy,
+        blocked=blocked.cross_entropy_blocked,
+    )
     threads.run(kernel, rows.size, rows, flat_labels, ignored, losses)
     return reduce(losses, counted, reduction, array.dtype, arrays.row_shape(array, axis))
 
@@ -138,6 +145,7 @@ def cross_entropy_with_grad(
         few=kernels.cross_entropy_with_grad_few,
         many=kernels.cross_entropy_with_grad,
         streamed=kernels.cross_entropy_with_grad_streamed,
+        blocked=blocked.cross_entropy_with_grad_blocked,
     )
     threads.run(kernel, rows.size, rows, flat_labels, ignored, factor, row_factors, losses, dlogits)
     loss = reduce(losses, counted, reduction, array.dtype, arrays.row_shape(array, axis))

@@ -12,6 +12,7 @@ import pytest
 
 import fastsoftmax as fs
 from fastsoftmax.kernels import regimes
+from fastsoftmax.kernels.blocked import BLOCK
 
 pytestmark = pytest.mark.usefixtures("serial")
 
@@ -154,15 +155,42 @@ def test_gradient(truth, assert_ulps):
     assert_ulps(dlogits, truth.dlogits / len(truth.labels))
 
 
-@pytest.mark.parametrize("streams", [False, True], ids=["", "streams"])
-def test_long_rows(streams, dtype, wider, assert_ulps, monkeypatch):
-    """64 rows of a language model's classes, of every case, by plain stores and past the caches."""
-    if streams:
-        monkeypatch.setattr(regimes, "STREAM_BYTES", 0)
+def blocks_that_differ(dtype):
+    """Rows whose blocks are each of another size, some empty, one with all that counts, with ties in several."""
+    size, classes = BLOCK, 3 * BLOCK + 100
+    z = 3 * np.random.default_rng(0).standard_normal((9, classes))
+    z[0, size : 2 * size] += 500
+    z[1, size : 2 * size] = -np.inf
+    z[2, : 2 * size] = -np.inf
+    z[3, [5, size + 5, 3 * size + 5]] = 80
+    z[4] = 0.3
+    z[5, :size] -= 1900
+    z[6, 3 * size :] += 90  # the last one is short
+    z[7] = np.round(z[7])
+    z[8, :: size // 2] = 40
+    labels = [size + 5, 3 * size + 9, 3 * size, 5, 0, 9, classes - 1, 2 * size, size]
+    return z.astype(dtype), np.array(labels)
+
+
+@pytest.mark.parametrize(
+    ("regime", "bytes"), [("BLOCKED_BYTES", 2**62), ("STREAM_BYTES", 0), ("BLOCKED_BYTES", 0)],
+    ids=["rows", "streams", "blocks"],
+)  # fmt: skip
+def test_long_rows(regime, bytes, dtype, wider, assert_ulps, monkeypatch):
+    """64 rows of a language model's classes, of every case, by plain stores, past the caches and in blocks."""
+    monkeypatch.setattr(regimes, regime, bytes)
     rng = np.random.default_rng(64)
     cases = [case_of(name, rng, (4, 128_256), dtype) for name in itertools.islice(itertools.cycle(TORTURE), 16)]
-    logits, labels = (np.concatenate(parts) for parts in zip(*cases, strict=True))
-    truth = truth_of(logits, labels, wider(dtype))
+    check_all(*(np.concatenate(parts) for parts in zip(*cases, strict=True)), wider(dtype), assert_ulps)
+
+
+def test_blocks(dtype, wider, assert_ulps, monkeypatch):
+    monkeypatch.setattr(regimes, "BLOCKED_BYTES", 0)
+    check_all(*blocks_that_differ(dtype), wider(dtype), assert_ulps)
+
+
+def check_all(logits, labels, wide, assert_ulps):
+    truth = truth_of(logits, labels, wide)
     assert_ulps(fs.softmax(logits), truth.probs)
     assert_ulps(fs.log_softmax(logits), truth.log_probs)
     assert_ulps(fs.logsumexp(logits), truth.lse)

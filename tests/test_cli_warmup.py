@@ -14,7 +14,7 @@ import fastsoftmax as fs
 from fastsoftmax.cli import main, warmup
 from fastsoftmax.kernels import cache
 
-KERNELS = 2 * 2 * 24 + 2  # twins for two dtypes; the labels' count and the losses' sum have one type each
+KERNELS = 2 * 2 * 29 + 2  # twins for two dtypes; the labels' count and the losses' sum have one type each
 
 # Every public function in each dtype, on few and many classes, small and large arrays: what was compiled for that, and
 # what was found.
@@ -51,6 +51,11 @@ for dtype in (np.float32, np.float64):
             for out in (np.empty((rows, classes), dtype), np.empty((classes, rows), dtype).T):
                 fs.cross_entropy_with_grad(dloss=np.ones(rows), out=out, **arguments["cross_entropy_with_grad"])
 regimes.STREAM_CLASSES = regimes.STREAM_BYTES = 0
+for dtype in (np.float32, np.float64):
+    for rows in (3, 8192):
+        arguments = conftest.arguments(rows, 70, dtype)
+        call(lambda array: array)
+regimes.BLOCKED_BYTES = 0
 for dtype in (np.float32, np.float64):
     for rows in (3, 8192):
         arguments = conftest.arguments(rows, 70, dtype)

@@ -40,7 +40,7 @@ class Placed(NamedTuple):
 class Call(NamedTuple):
     name: str
     twin: str
-    streams: bool  # results are written past the caches
+    regime: str  # of many classes: results are stored, or written past the caches, or made a block at a time
     dtype: np.dtype
     arguments: dict[str, Any]
     memories: list[np.ndarray]
@@ -53,7 +53,7 @@ class Call(NamedTuple):
             for name, value in self.arguments.items()
             if isinstance(value, np.ndarray)
         }
-        return f"{self.name} {self.dtype} {self.twin} {self.streams} {self.arguments | arrays} wrong: {self.wrong}"
+        return f"{self.name} {self.dtype} {self.twin} {self.regime} {self.arguments | arrays} wrong: {self.wrong}"
 
 
 # Arrays ----------------------------------------------------------------------------------------------------------
@@ -315,7 +315,8 @@ def calls(draw):
                 value.array.flags.writeable = False
     twin = draw(one_of(["serial", "parallel"] if dtype == "f4" else ["serial"]))
     memories = list({id(place.memory): place.memory for place in places}.values())
-    return Call(name, twin, draw(st.booleans()), dtype, call, memories, wrong, fault is wrong_shape)
+    regime = draw(st.sampled_from(["stores", "streams", "blocks"]))
+    return Call(name, twin, regime, dtype, call, memories, wrong, fault is wrong_shape)
 
 
 # What must come out ------------------------------------------------------------------------------------------------
@@ -438,9 +439,11 @@ def outcome(call):
     """What a call returned, or the error that it raised."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(threads, "run", lambda kernel, elements, *args: getattr(kernel, call.twin)(*args))
-        if call.streams:
+        if call.regime == "streams":
             patch.setattr(regimes, "STREAM_CLASSES", 0)
             patch.setattr(regimes, "STREAM_BYTES", 0)
+        if call.regime == "blocks":
+            patch.setattr(regimes, "BLOCKED_BYTES", 0)
         try:
             return getattr(fs, call.name)(**call.arguments)
         except (TypeError, ValueError) as error:

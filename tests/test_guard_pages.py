@@ -52,9 +52,11 @@ def arrays(name, rows, features, classes, dtype):
     taken = [*inspect.signature(getattr(fs, name)).parameters, *fs.LinearGrads._fields]
     return {argument: array for argument, array in known.items() if argument in taken}
 
-twin, dtype, streams = sys.argv[1:]
-if streams == "streams":
+twin, dtype, regime = sys.argv[1:]
+if regime == "streams":
     regimes.STREAM_CLASSES, regimes.STREAM_BYTES = 65, 0
+if regime == "blocks":
+    regimes.BLOCKED_BYTES = 0
 threads.run = lambda kernel, elements, *args: getattr(kernel, twin)(*args)
 rows = (1, 3, 16, 35, 130) if twin == "serial" else (3, 130)  # threads take their time to wake up
 classes = (1, 7, 8, 9, 15, 16, 17, 33, 63, 64, 65, 130, 300)
@@ -90,7 +92,15 @@ def test_outside_ends_the_process():
 
 @pytest.mark.parametrize(
     "how",
-    ["serial f4 stores", "parallel f4 stores", "serial f8 stores", "serial f4 streams", "serial f8 streams"],
+    [
+        "serial f4 stores",
+        "parallel f4 stores",
+        "serial f8 stores",
+        "serial f4 streams",
+        "serial f8 streams",
+        "serial f4 blocks",
+        "serial f8 blocks",
+    ],
 )
 def test_every_function(how):
     done = run(CALLS, *how.split())

@@ -270,6 +270,8 @@ def test_same_bits_on_any_number_of_threads(dtype, arguments, force, assert_same
     calls += [("weight_grad", {"inputs": np.ones((5002, 9), dtype), "doutputs": cancelling(5002, 10, dtype)})]
     for shape in ((301, 130), (5003, 10)):  # log-probabilities, of which m and log Σ cancel
         calls += [("logsumexp", {"logits": reference.log_softmax(**arguments(*shape, dtype)["logsumexp"])})]
+    long = {"logits": np.random.default_rng(0).standard_normal((1, 2**21 + 77)).astype(dtype)}  # in blocks
+    calls += [("softmax", long), ("logsumexp", long), ("cross_entropy_with_grad", long | {"labels": [2**20]})]
     calls += [
         (name, {**args, "reduction": reduction})
         for name, args in arguments(5003, 10, dtype).items()

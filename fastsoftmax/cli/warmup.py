@@ -14,19 +14,24 @@ from numba.core import config
 import fastsoftmax as fs
 from fastsoftmax.cli.data import InputError
 from fastsoftmax.cli.extras import extra
-from fastsoftmax.kernels import cross_entropy, softmax
+from fastsoftmax.kernels import blocked, cross_entropy, softmax
 from fastsoftmax.kernels.cache import folder_of, is_kept
 from fastsoftmax.kernels.jit import DISPATCHERS, TWINS
 from fastsoftmax.kernels.regimes import FEW_CLASSES
 
 DTYPES = ("float32", "float64")
-# Kernels of many classes, and those that do the same for large results.
-_STREAMED = (
+# Kernels of many classes, and those that do the same for large results and for long rows.
+_LARGE = (
     (softmax.softmax, softmax.softmax_streamed),
+    (softmax.softmax, blocked.softmax_blocked),
     (softmax.log_softmax, softmax.log_softmax_streamed),
+    (softmax.log_softmax, blocked.log_softmax_blocked),
+    (softmax.logsumexp, blocked.logsumexp_blocked),
     (softmax.softmax_backward, softmax.softmax_backward_streamed),
     (softmax.log_softmax_backward, softmax.log_softmax_backward_streamed),
+    (cross_entropy.cross_entropy, blocked.cross_entropy_blocked),
     (cross_entropy.cross_entropy_with_grad, cross_entropy.cross_entropy_with_grad_streamed),
+    (cross_entropy.cross_entropy_with_grad, blocked.cross_entropy_with_grad_blocked),
 )
 
 numba_config: Any = config  # which mypy cannot see into
@@ -105,9 +110,9 @@ def compile_the_others() -> None:
     Parallel twins are compiled so because where there is one thread, as in many a build of an image, large calls run
     the serial ones too.
     """
-    for many, streamed in _STREAMED:
+    for many, large in _LARGE:
         for signature in many.serial.signatures:
-            streamed.serial.compile(signature)
+            large.serial.compile(signature)
     for serial, parallel in TWINS:
         for signature in serial.signatures:
             parallel.compile(signature)

@@ -17,11 +17,11 @@ from .few import (
 )
 from .jit import inline, require_all, serial, twins
 from .lanes import lanes_of
-from .memory import finish_streams, load, load_first
+from .memory import finish_streams
 from .rows import cross_entropy_row, cross_entropy_with_grad_row, grad_quotient, label_grad, row_max, row_quotient
 from .runs import rows_in_a_run
 from .streams import stream_row, two_rows
-from .sums import add_to_sum, empty_sum, sum_of
+from .sums import sum_all
 
 
 @twins
@@ -201,10 +201,4 @@ def cross_entropy_with_grad_few(logits, labels, ignore_index, weight, dloss, los
 @serial
 def total_loss(losses):
     """Add up the rows' losses, always in the same order."""
-    total = empty_sum()
-    i = 0
-    while i + 8 <= losses.size:
-        total = add_to_sum(total, load(losses, i))
-        i += 8
-    total = add_to_sum(total, load_first(losses, i, losses.size - i, 0.0))
-    return sum_of(total, losses)
+    return sum_all(losses)

@@ -52,7 +52,8 @@ _round_to_power = constant(1.5 * 2.0**23 + 127 + _HEADROOM, 1.5 * 2.0**52 + 1023
 # What is further below the maximum counts as zero: e^−depth does not reach the last bit of the smallest normal number.
 _depth = constant(128.0, 745.0)
 # Logits beyond this are taken relative to their maximum first: where the result is not zero, that is exact.
-_exact = constant(2048.0, 2048.0)
+EXACT = 2048.0
+_exact = constant(EXACT, EXACT)
 
 
 # Times this, a vector of e^z has no headroom. Its product with a quotient below the other is no longer what it should

@@ -8,6 +8,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from .jit import inline
 from .lanes import INT32, Lanes, all_lanes, build_int_splat, build_lane_numbers, build_splat, vector_type
 
 
@@ -271,3 +272,10 @@ def _build_transpose(builder, vectors):
                 vectors[i + distance] = builder.shuffle_vector(a, b, high)
         distance //= 2
     return vectors
+
+
+@inline
+def overlap(one, other):
+    """Whether two contiguous arrays share memory."""
+    here, there = one.ctypes.data, other.ctypes.data
+    return here < there + other.nbytes and there < here + one.nbytes

@@ -13,6 +13,8 @@ FEW_CLASSES = 64  # below this a bundle of rows is faster than its rows one by o
 # reader finds them.
 STREAM_CLASSES = 3_000
 STREAM_BYTES = 2**26
+# From so many bytes on all threads share a row: see `blocked`. Some rows of that size, and no cache holds them all.
+BLOCKED_BYTES = 2**23
 
 
 def choose(
@@ -22,6 +24,7 @@ def choose(
     few: Kernel,
     many: Kernel,
     streamed: Kernel | None = None,
+    blocked: Kernel | None = None,
 ) -> Kernel:
     """Choose a kernel that reads rows of classes and writes `result`.
 
@@ -30,6 +33,8 @@ def choose(
     n_classes = inputs[0].shape[1]
     if n_classes < FEW_CLASSES:
         return few
+    if blocked is not None and n_classes * inputs[0].itemsize >= BLOCKED_BYTES:
+        return blocked
     if streamed is None or n_classes < STREAM_CLASSES or result.nbytes < STREAM_BYTES:
         return many
     return many if any(np.may_share_memory(rows, result) for rows in inputs) else streamed

@@ -15,7 +15,7 @@ from .elementary import NO_HEADROOM, exp_scaled, least_quotient, log1p, multiply
 from .jit import apart, inline
 from .lanes import drop_lane, greater, lanes_of, splat, where_equal, wide
 from .memory import load, load_first, prefetch, store, store_first
-from .streams import stream_four, stream_head, stream_rest, stream_row
+from .streams import store_row, stream_four, stream_head, stream_rest, stream_row
 from .sums import add_four_to_sum, add_to_sum, count_equal, empty_sum, first_lane, greatest_lane, halves, sum_of
 from .twofold import add_exp, log1p_twofold, settled
 
@@ -127,13 +127,7 @@ def row_quotient(values, weight, total):
 @inline
 def multiply_row(values, start, stop, quotient):
     """Multiply a row by a quotient."""
-    width = lanes_of(values)
-    i = start
-    while i + width <= stop:
-        store(values, i, multiply(load(values, i), quotient))
-        i += width
-    if i < stop:
-        store_first(values, i, stop - i, multiply(load_first(values, i, stop - i, 0.0), quotient))
+    store_row(multiply, (quotient, values, start, values, start, stop))
 
 
 @inline
@@ -162,20 +156,26 @@ def log_sum_row(logits, row, finish, pending, following):
     if math.isinf(m):
         if pending is not None:
             stream_row(finish, pending)
-        log_sum, m_next = _log_sum_of_infinite(logits, start, stop), -math.inf
+        log_sum, m_next = nan_or_zero(logits, start, stop), -math.inf  # for the sum is m itself
         if following is not None:
             m_next = row_max(logits, start + following, stop + following)
     else:
         top = splat(logits, m)
         scale = scale_of(top)
         others, m_next = exp_sum(logits, row, None, scale, None, start, finish, pending, following)
-        log_sum = first_lane(log1p(wide(others / first_lane(exp_scaled(top, scale)))))
+        log_sum = log_sum_of(others, first_lane(exp_scaled(top, scale)))
     return log_sum, m_next
 
 
+@inline
+def log_sum_of(others, e_top):
+    """Compute log Σ_j e^(z_j − m) from the sum without the maximum's own term, and from that."""
+    return first_lane(log1p(wide(others / e_top)))
+
+
 @apart
-def _log_sum_of_infinite(logits, start, stop):
-    """Compute 0, so that the sum is m itself, unless there is a NaN."""
+def nan_or_zero(logits, start, stop):
+    """Give NaN if there is one among the logits, else 0."""
     for i in range(start, stop):
         if math.isnan(logits[i]):
             return math.nan
@@ -185,13 +185,19 @@ def _log_sum_of_infinite(logits, start, stop):
 @inline
 def logsumexp_row(logits, row, following):
     """Compute (m + log Σ_j e^(z_j − m), the next row's maximum); with twice the digits where the two all but cancel."""
-    start, stop, m = row
     log_sum, m_next = log_sum_row(logits, row, None, None, following)
+    return logsumexp_of(logits, row, log_sum), m_next
+
+
+@inline
+def logsumexp_of(logits, row, log_sum):
+    """Compute m + log Σ_j e^(z_j − m)."""
+    start, stop, m = row
     if abs(m + log_sum) < CANCELS * log_sum:
         if lanes_of(logits) == 8:
-            return _twofold_logsumexp(logits, start, stop), m_next
+            return _twofold_logsumexp(logits, start, stop)
         log_sum = _wide_log_sum(logits, start, stop, m)
-    return m + log_sum, m_next
+    return m + log_sum
 
 
 @apart
@@ -226,13 +232,7 @@ def log_softmax_row(logits, start, stop, log_probs):
     """Compute log a_j = (z_j − m) − log Σ_s e^(z_s − m)."""
     row = (start, stop, row_max(logits, start, stop))
     sums, _ = row_log_sums(logits, row, None, None, None)
-    width = lanes_of(logits)
-    i = start
-    while i + width <= stop:
-        store(log_probs, i, subtract(load(logits, i), sums))
-        i += width
-    if i < stop:
-        store_first(log_probs, i, stop - i, subtract(load_first(logits, i, stop - i, 0.0), sums))
+    store_row(subtract, (sums, logits, start, log_probs, start, stop))
 
 
 @inline
@@ -262,15 +262,19 @@ def loss_of(top, z_label, e_top, e_label, others):
 @inline
 def cross_entropy_row(logits, row, label, out, at, finish, pending, following):
     """Compute (loss, Σ_{j≠y} e_j, Σ_j e_j, the next row's maximum), and store e_j as `exp_sum` does."""
-    m = row[2]
-    top = splat(logits, m)
-    scale = scale_of(top)
-    z_label = logits[label]
-    e_label = first_lane(exp_scaled(splat(logits, z_label), scale))
+    scale, z_label = scale_of(splat(logits, row[2])), logits[label]  # before e_j takes its place
     others, m_next = exp_sum(logits, row, label, scale, out, at, finish, pending, following)
-    e_top = first_lane(exp_scaled(top, scale))
+    loss, total = loss_and_sum(logits, row[2], z_label, scale, others)
+    return loss, others, total, m_next
+
+
+@inline
+def loss_and_sum(logits, m, z_label, scale, others):
+    """Compute (loss, Σ_j e_j) from m, z_y and Σ_{j≠y} e_j."""
+    e_top = first_lane(exp_scaled(splat(logits, m), scale))
+    e_label = first_lane(exp_scaled(splat(logits, z_label), scale))
     loss = first_lane(loss_of(wide(m), wide(z_label), wide(e_top), wide(e_label), wide(others)))
-    return loss, others, others + e_label, m_next
+    return loss, others + e_label
 
 
 @inline

@@ -13,7 +13,7 @@ import numpy as np
 
 from .jit import inline
 from .lanes import lanes_of
-from .memory import load, load_first, prefetch, store_first, stream, unaligned
+from .memory import load, load_first, prefetch, store, store_first, stream, unaligned
 
 
 @inline
@@ -67,3 +67,17 @@ def stream_rest(finish, pending, done):
 def stream_row(finish, pending):
     """Write a whole row."""
     stream_rest(finish, pending, stream_head(finish, pending))
+
+
+@inline
+def store_row(finish, pending):
+    """Write a whole row by ordinary stores."""
+    arguments, values, at, out, start, stop = pending
+    width = lanes_of(out)
+    i = start
+    while i + width <= stop:
+        store(out, i, finish(load(values, at + i - start), arguments))
+        i += width
+    if i < stop:
+        value = load_first(values, at + i - start, stop - i, 0.0)
+        store_first(out, i, stop - i, finish(value, arguments))

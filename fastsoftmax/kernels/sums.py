@@ -12,6 +12,7 @@ from numba.extending import intrinsic
 
 from .jit import inline
 from .lanes import INT32, Lanes, all_lanes, lanes_of, vector_type
+from .memory import load, load_first
 
 _PAIR = types.UniTuple(Lanes(types.float64), 2)
 
@@ -203,3 +204,15 @@ def sum_of(typingctx, total, like):
         return builder.extract_element(_build_settled(builder, first, second), INT32(0))
 
     return types.float64(total, like), codegen
+
+
+@inline
+def sum_all(values):
+    """Add up a float64 array, always in the same order."""
+    total = empty_sum()
+    i = 0
+    while i + 8 <= values.size:
+        total = add_to_sum(total, load(values, i))
+        i += 8
+    total = add_to_sum(total, load_first(values, i, values.size - i, 0.0))
+    return sum_of(total, values)
