@@ -18,10 +18,11 @@ from .jit import inline, twins
 from .lanes import splat
 from .memory import finish_streams, overlap
 from .rows import (
+    CANCELS,
+    careful_logsumexp,
     exp_sum,
     label_grad,
     log_sum_of,
-    logsumexp_of,
     loss_and_sum,
     nan_or_zero,
     row_max,
@@ -34,7 +35,7 @@ from .sums import first_lane, sum_all
 BLOCK = 2**15
 
 # What the rows do that are not finite, or too large for their blocks to share a power of two: see `merge`.
-_softmax, _log_softmax, _logsumexp = softmax.softmax.serial, softmax.log_softmax.serial, softmax.logsumexp.serial
+_softmax, _log_softmax = softmax.softmax.serial, softmax.log_softmax.serial
 _cross_entropy = cross_entropy.cross_entropy.serial
 _cross_entropy_with_grad = cross_entropy.cross_entropy_with_grad.serial
 
@@ -90,6 +91,13 @@ def _bias(logits, m):
 
 
 @inline
+def exp_of_max(logits, m):
+    """Compute e_m, as `merge` relates it to the row."""
+    top = splat(logits, m)
+    return first_lane(exp_scaled(top, scale_of(top)))
+
+
+@inline
 def write_block(finish, arguments, logits, start, stop, block, out):
     """Write finish(z, arguments) for a block of a row, past the caches unless in place."""
     first = start + np.intp(block) * BLOCK
@@ -120,11 +128,9 @@ def logsumexp_blocked(logits, lse):
         for block in prange(parts.shape[1]):
             sum_block(flat, start, stop, block, None, parts)
         m, others = merge(flat, None, parts)
-        if math.isnan(others):
-            _logsumexp(logits[row : row + 1], lse[row : row + 1])
-        else:
-            e_top = first_lane(exp_scaled(splat(flat, m), scale_of(splat(flat, m))))
-            lse[row] = logsumexp_of(flat, (start, stop, m), log_sum_of(others, e_top))
+        log_sum = log_sum_of(others, exp_of_max(flat, m))
+        certain = abs(m + log_sum) >= CANCELS * log_sum  # NaN never is
+        lse[row] = m + log_sum if certain else careful_logsumexp(flat, start, stop)
 
 
 @twins
@@ -160,7 +166,7 @@ def log_softmax_blocked(logits, log_probs):
         if math.isnan(others):
             _log_softmax(logits[row : row + 1], log_probs[row : row + 1])
             continue
-        log_sum = log_sum_of(others, first_lane(exp_scaled(splat(flat, m), scale_of(splat(flat, m)))))
+        log_sum = log_sum_of(others, exp_of_max(flat, m))
         for block in prange(parts.shape[1]):
             sums = splat(flat, m), splat(flat, log_sum)
             write_block(subtract, sums, flat, start, stop, block, flat_out)

@@ -184,20 +184,37 @@ def nan_or_zero(logits, start, stop):
 
 @inline
 def logsumexp_row(logits, row, following):
-    """Compute (m + log Σ_j e^(z_j − m), the next row's maximum); with twice the digits where the two all but cancel."""
-    log_sum, m_next = log_sum_row(logits, row, None, None, following)
-    return logsumexp_of(logits, row, log_sum), m_next
+    """Compute (m + log Σ_j e^(z_j − m), whether that is certain, the next row's maximum).
+
+    In float32 the maximum's own term is added to its neighbours, and taken off at the end: to leave it out, as
+    `log_sum_row` does, takes a tenth of the time. That costs half an ulp of its share in the sum, and is certain where
+    the result is larger by far. `careful_logsumexp` is left to the caller, after its loop: a call within takes from the
+    loop the registers that hold its constants, another tenth.
+    """
+    if lanes_of(logits) == 8:
+        log_sum, m_next = log_sum_row(logits, row, None, None, following)
+        share = 0.0
+    else:
+        top = splat(logits, row[2])
+        scale = scale_of(top)
+        e_top = first_lane(exp_scaled(top, scale))
+        total, m_next = exp_sum(logits, row, -1, scale, None, row[0], None, None, following)
+        log_sum = log_sum_of(total - e_top, e_top)
+        share = e_top / total
+    lse = row[2] + log_sum
+    return lse, abs(lse) >= max(CANCELS * log_sum, 8 * share), m_next
 
 
-@inline
-def logsumexp_of(logits, row, log_sum):
-    """Compute m + log Σ_j e^(z_j − m)."""
-    start, stop, m = row
-    if abs(m + log_sum) < CANCELS * log_sum:
+@apart
+def careful_logsumexp(logits, start, stop):
+    """Compute m + log Σ_j e^(z_j − m); with twice the digits where the two all but cancel."""
+    row = (start, stop, row_max(logits, start, stop))
+    log_sum, _ = log_sum_row(logits, row, None, None, None)
+    if abs(row[2] + log_sum) < CANCELS * log_sum:
         if lanes_of(logits) == 8:
             return _twofold_logsumexp(logits, start, stop)
-        log_sum = _wide_log_sum(logits, start, stop, m)
-    return m + log_sum
+        log_sum = _wide_log_sum(logits, start, stop, row[2])
+    return row[2] + log_sum
 
 
 @apart

@@ -18,6 +18,7 @@ from .jit import require_all, twins
 from .lanes import lanes_of, splat
 from .memory import finish_streams, store_first
 from .rows import (
+    careful_logsumexp,
     log_softmax_row,
     logsumexp_row,
     row_exps,
@@ -61,10 +62,15 @@ def logsumexp(logits, lse):
         first = np.intp(task) * run
         last = min(first + run, n_rows)
         m = row_max(flat, first * n_classes, (first + 1) * n_classes)
+        uncertain = 0  # a bit for each row of the run
         for row in range(first, last):
             start = row * n_classes
             entries, following = (start, start + n_classes, m), distance_to_next(row, last, n_classes)
-            lse[row], m = logsumexp_row(flat, entries, following)
+            lse[row], certain, m = logsumexp_row(flat, entries, following)
+            uncertain |= (not certain) << (row - first)
+        for row in range(first, last):
+            if uncertain >> (row - first) & 1:
+                lse[row] = careful_logsumexp(flat, row * n_classes, (row + 1) * n_classes)
 
 
 @twins
