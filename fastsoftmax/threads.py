@@ -8,10 +8,13 @@ from contextlib import contextmanager
 from numba.core.compiler_lock import global_compiler_lock
 from numba.np.ufunc import parallel as pool
 
+from fastsoftmax import workers
 from fastsoftmax.kernels.jit import Kernel
 
 # Below this many elements one thread is done before a second has begun.
 SERIAL_BELOW = 32_768
+# From so many on, some 100 µs, it pays to see to it that workers do not run on the caller's processor.
+_PLACED_FROM = 2**18
 
 _one_caller = threading.Lock()
 
@@ -23,12 +26,15 @@ def run(kernel: Kernel, elements: int, *args: object) -> None:
         return
     launch()
     # numba.get_num_threads() takes a lock that forked children share: a child born meanwhile never gives it back.
-    if pool._get_num_threads() == 1:  # type: ignore[attr-defined]  # set when launched
+    count = pool._get_num_threads()  # type: ignore[attr-defined]  # set when launched
+    if count == 1:
         kernel.serial(*args)
-    elif pool._threading_layer != "workqueue":
-        kernel.parallel(*args)
-    else:
+    elif pool._threading_layer == "workqueue":
         _run_on_workqueue(kernel, *args)
+    else:
+        if elements >= _PLACED_FROM and pool._threading_layer == "omp":
+            workers.keep_off(count)
+        kernel.parallel(*args)
 
 
 def _run_on_workqueue(kernel: Kernel, *args: object) -> None:

@@ -14,7 +14,7 @@ import fastsoftmax as fs
 from fastsoftmax.cli import main, warmup
 from fastsoftmax.kernels import cache
 
-KERNELS = 2 * 2 * 29 + 2  # twins for two dtypes; the labels' count and the losses' sum have one type each
+KERNELS = 2 * 2 * 29 + 3  # twins for two dtypes; the labels' count, the losses' sum and the workers are of one type
 
 # Every public function in each dtype, on few and many classes, small and large arrays: what was compiled for that, and
 # what was found.
@@ -24,6 +24,7 @@ import numpy as np
 import fastsoftmax as fs
 sys.path.insert(0, sys.argv[1])
 import conftest
+from fastsoftmax import workers
 from fastsoftmax.kernels import regimes
 from fastsoftmax.kernels.jit import DISPATCHERS
 
@@ -60,6 +61,7 @@ for dtype in (np.float32, np.float64):
     for rows in (3, 8192):
         arguments = conftest.arguments(rows, 70, dtype)
         call(lambda array: array)
+workers.thread_ids(np.empty(2, np.int64))  # where there is one processor no call does
 print(sum(d.stats.cache_misses.total() for d in DISPATCHERS), sum(d.stats.cache_hits.total() for d in DISPATCHERS))
 """
 

@@ -9,6 +9,7 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
+from numba import types
 from numba.core import config
 
 import fastsoftmax as fs
@@ -17,6 +18,7 @@ from fastsoftmax.cli.extras import extra
 from fastsoftmax.kernels import blocked, cross_entropy, softmax
 from fastsoftmax.kernels.cache import folder_of, is_kept
 from fastsoftmax.kernels.jit import DISPATCHERS, TWINS
+from fastsoftmax.kernels.pool import thread_ids
 from fastsoftmax.kernels.regimes import FEW_CLASSES
 
 DTYPES = ("float32", "float64")
@@ -113,6 +115,7 @@ def compile_the_others() -> None:
     for many, large in _LARGE:
         for signature in many.serial.signatures:
             large.serial.compile(signature)
+    thread_ids.compile((types.int64[::1],))
     for serial, parallel in TWINS:
         for signature in serial.signatures:
             parallel.compile(signature)

@@ -43,6 +43,11 @@ def serial(function):
     return function if config.DISABLE_JIT else _kernel(function)
 
 
+def parallel(function):
+    """Compile a kernel that runs on Numba's pool."""
+    return function if config.DISABLE_JIT else _kernel(function, parallel=True)
+
+
 def _kernel(function, **options):
     dispatcher = cached(njit(function, **_FLAGS, **options))
     DISPATCHERS.append(dispatcher)

@@ -1,0 +1,109 @@
+"""Workers of Numba's OpenMP pool stay off their caller's processor, and nobody else is moved."""
+
+import os
+import sys
+
+import pytest
+
+pytestmark = [
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="no processors to choose from here"),
+    pytest.mark.skipif(len(getattr(os, "sched_getaffinity", lambda _: "a")(0)) < 2, reason="needs two processors"),
+]
+
+# Where each thread of a process may run; the caller is held where it is meanwhile.
+PREAMBLE = """
+import os, threading
+import numba, numpy as np
+import fastsoftmax as fs
+from fastsoftmax import workers
+every = os.sched_getaffinity(0)
+first, second = sorted(every)[:2]
+z = np.zeros((4_000, 100), np.float32)
+
+def call_on(cpu):
+    small_call()  # a new worker may run where its caller may
+    os.sched_setaffinity(0, {cpu})
+    workers.os = Unheld
+    fs.logsumexp(z)
+    workers.os = os
+    os.sched_setaffinity(0, every)
+
+def small_call():
+    fs.logsumexp(z[:1_000])
+
+class Unheld:
+    '''The module os, to which the caller seems free to go anywhere.'''
+    sched_setaffinity = os.sched_setaffinity
+    def sched_getaffinity(tid):
+        return every if tid == 0 else os.sched_getaffinity(tid)
+
+def places(*known):
+    threads_now = {int(tid) for tid in os.listdir("/proc/self/task")} - set(known)
+    return [os.sched_getaffinity(tid) for tid in threads_now]
+"""
+TWO = {"NUMBA_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "1", "NUMBA_THREADING_LAYER": "omp"}
+
+
+def test_workers_are_kept_off(run_python):
+    """Off the processor of a large call, and off the other when the caller has moved; the caller is free again."""
+    code = """
+small_call()
+assert places() == [every] * len(places()), "a small call"
+for cpu in (first, second, second, first):
+    call_on(cpu)
+    assert os.sched_getaffinity(0) == every
+    assert sorted(places(), key=len) == [every - {cpu}, *[every] * (len(places()) - 1)], cpu
+"""
+    run_python("-c", PREAMBLE + code, **TWO)
+
+
+def test_each_caller_has_its_own(run_python):
+    code = """
+call_on(first)
+others = [int(tid) for tid in os.listdir("/proc/self/task")]
+seen = []
+def other():
+    call_on(second)
+    seen.extend(places(*others, threading.get_native_id()))
+thread = threading.Thread(target=other)
+thread.start()
+thread.join()
+assert seen == [every - {second}], seen
+"""
+    run_python("-c", PREAMBLE + code, **TWO)
+
+
+def test_bound_workers_stay(run_python):
+    code = """
+small_call()
+ids = np.empty(2, np.int64)
+workers.thread_ids(ids)
+worker, = {int(i) for i in ids} - {threading.get_native_id()}
+os.sched_setaffinity(worker, {first})
+call_on(first)
+assert os.sched_getaffinity(worker) == {first}
+"""
+    run_python("-c", PREAMBLE + code, **TWO)
+
+
+@pytest.mark.parametrize("count", [1, 2, 4096])
+def test_more_threads_than_processors(count, run_python):
+    """Then no worker could have a processor to itself, or there is none."""
+    count = min(count, len(os.sched_getaffinity(0)) + 1)
+    code = f"""
+numba.set_num_threads({count})
+call_on(first)
+free = places() == [every] * len(places())
+assert free == ({count} != 2), places()
+"""
+    run_python("-c", PREAMBLE + code, **TWO | {"NUMBA_NUM_THREADS": str(count)})
+
+
+def test_a_sandbox_that_refuses(run_python):
+    code = """
+def refuse(*args):
+    raise PermissionError
+Unheld.sched_setaffinity = refuse
+call_on(first)
+"""
+    run_python("-c", PREAMBLE + code, **TWO)
