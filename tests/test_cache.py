@@ -152,7 +152,7 @@ def test_edited_helper(call, package, tmp_path, zipped):
     helpers = package / "kernels" / "rows.py"
     source = helpers.read_text()
     for added, was in ((0.0, "compiled"), (1.0, "compiled"), (1.0, "loaded")):
-        edited = source.replace("return m + log_sum, m_next\n", f"return m + log_sum + {added}, m_next\n")
+        edited = source.replace("lse = row[2] + log_sum\n", f"lse = row[2] + log_sum + {added}\n")
         assert edited != source
         helpers.write_text(edited)
         path = shutil.make_archive(str(tmp_path / "site"), "zip", package.parent) if zipped else package.parent
