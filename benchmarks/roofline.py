@@ -11,8 +11,8 @@ from typing import Any
 from benchmarks import threads
 from fastsoftmax.cli import machine
 
-# Arrays of these sizes are in the second-level cache, in the third, and in memory.
-_SIZES = tuple(2**exponent for exponent in (20, 22, 24, 26, 28))
+# Arrays of these sizes are in the second-level cache, in the third, partly there, and in memory.
+_SIZES = tuple(2**exponent for exponent in (20, 22, 24, 25, 26, 27, 28))
 
 
 def measure() -> dict[str, Any]:
