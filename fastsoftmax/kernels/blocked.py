@@ -13,13 +13,13 @@ import numpy as np
 from numba import prange
 
 from . import cross_entropy, softmax
+from .careful import careful_logsumexp
 from .elementary import EXACT, exp_scaled, least_quotient, multiply, scale_of
 from .jit import inline, twins
 from .lanes import splat
 from .memory import finish_streams, overlap
 from .rows import (
     CANCELS,
-    careful_logsumexp,
     exp_sum,
     label_grad,
     log_sum_of,

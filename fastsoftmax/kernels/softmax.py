@@ -4,6 +4,7 @@ import numpy as np
 from numba import prange
 
 from .backward_rows import log_softmax_backward_row, softmax_backward_row
+from .careful import careful_logsumexp
 from .elementary import multiply
 from .few import (
     CHUNK,
@@ -18,7 +19,6 @@ from .jit import require_all, twins
 from .lanes import lanes_of, splat
 from .memory import finish_streams, store_first
 from .rows import (
-    careful_logsumexp,
     log_softmax_row,
     logsumexp_row,
     row_exps,
