@@ -14,7 +14,7 @@ from numba import prange
 
 from . import cross_entropy, softmax
 from .careful import careful_logsumexp
-from .elementary import EXACT, exp_scaled, least_quotient, multiply, scale_of
+from .elementary import EXACT, exp_scaled, exponent_of, least_quotient, multiply, scale_of
 from .jit import inline, twins
 from .lanes import splat
 from .memory import finish_streams, overlap
@@ -70,7 +70,7 @@ def merge(logits, skip, parts):
     """
     maxima, sums, tops = parts[0], parts[1], parts[2]
     m = maxima.max()
-    bias = _bias(logits, m)
+    exponent = _exponent(logits, m)
     kept = -1
     for block in range(maxima.size):
         if abs(m) > EXACT or EXACT < abs(maxima[block]) < math.inf:
@@ -81,13 +81,13 @@ def merge(logits, skip, parts):
                     kept = block
                 else:
                     sums[block] += tops[block]
-            sums[block] = math.ldexp(sums[block], np.intp(bias - _bias(logits, maxima[block])))
+            sums[block] = math.ldexp(sums[block], np.intp(_exponent(logits, maxima[block]) - exponent))
     return logits.dtype.type(m), sum_all(sums)
 
 
 @inline
-def _bias(logits, m):
-    return first_lane(scale_of(splat(logits, m))[1])
+def _exponent(logits, m):
+    return first_lane(exponent_of(splat(logits, m)))
 
 
 @inline

@@ -19,8 +19,8 @@ from numba.extending import intrinsic, lower_builtin, models, register_model
 
 INT32 = ir.IntType(32)
 _INT64 = ir.IntType(64)
-_INTEGER_OF = {types.float32: INT32, types.float64: _INT64}
-_MANTISSA_BITS = {types.float32: 23, types.float64: 52}
+INTEGER_OF = {types.float32: INT32, types.float64: _INT64}
+MANTISSA_BITS = {types.float32: 23, types.float64: 52}
 _BITS_OF_SQRT_HALF = 0x3FE6A09E667F3BCD
 
 
@@ -73,7 +73,8 @@ def build_int_splat(builder, lanes, value):
     return build_splat(builder, ir.VectorType(INT32, lanes.count), builder.trunc(value, INT32))
 
 
-def _constant(vector, value):
+def build_constant(vector, value):
+    """Build a vector with a Python number in each lane."""
     return ir.Constant(vector, [value] * vector.count)
 
 
@@ -210,25 +211,6 @@ def drop_lane(typingctx, vector, lane):
 
 
 @intrinsic
-def power_of_two(typingctx, shifted):
-    """Compute 2ᵏ, where the lowest mantissa bits of each lane hold k plus the exponent's bias.
-
-    That is what adding 1.5 · 2ᵐ to a float leaves there (m mantissa bits). Neither overflow nor subnormal powers are
-    handled: the caller keeps k within bounds or discards the lane.
-    """
-    if not all_lanes(shifted):
-        return None
-
-    def codegen(context, builder, sig, args):
-        integers = ir.VectorType(_INTEGER_OF[shifted.dtype], shifted.count)
-        bits = builder.bitcast(args[0], integers)
-        bits = builder.shl(bits, _constant(integers, _MANTISSA_BITS[shifted.dtype]))
-        return builder.bitcast(bits, args[0].type)
-
-    return shifted(shifted), codegen
-
-
-@intrinsic
 def split_exponent(typingctx, value):
     """Split positive normal float64 lanes into (k, f, 2⁻ᵏ): value = 2ᵏ·f with f from √½ to √2."""
     if value != Lanes(types.float64):
@@ -238,10 +220,10 @@ def split_exponent(typingctx, value):
     def codegen(context, builder, sig, args):
         vector, integers = args[0].type, ir.VectorType(_INT64, value.count)
         bits = builder.bitcast(args[0], integers)
-        shift = _constant(integers, 52)
-        exponent = builder.ashr(builder.sub(bits, _constant(integers, _BITS_OF_SQRT_HALF)), shift)
+        shift = build_constant(integers, 52)
+        exponent = builder.ashr(builder.sub(bits, build_constant(integers, _BITS_OF_SQRT_HALF)), shift)
         fraction = builder.bitcast(builder.sub(bits, builder.shl(exponent, shift)), vector)
-        inverse = builder.shl(builder.sub(_constant(integers, 1023), exponent), shift)
+        inverse = builder.shl(builder.sub(build_constant(integers, 1023), exponent), shift)
         k = builder.sitofp(exponent, vector)
         return context.make_tuple(builder, parts, [k, fraction, builder.bitcast(inverse, vector)])
 
@@ -258,7 +240,7 @@ def constant(float32, float64):
     @intrinsic
     def in_every_lane(typingctx, like):
         lanes = Lanes(like.dtype)
-        return lanes(like), lambda context, builder, sig, args: _constant(vector_type(lanes), values[like.dtype])
+        return lanes(like), lambda context, builder, sig, args: build_constant(vector_type(lanes), values[like.dtype])
 
     return in_every_lane
 
@@ -273,7 +255,7 @@ def polynomial(float32, float64):
             return None
 
         def codegen(context, builder, sig, args):
-            value, *others = (_constant(args[0].type, c) for c in reversed(coefficients[x.dtype]))
+            value, *others = (build_constant(args[0].type, c) for c in reversed(coefficients[x.dtype]))
             for coefficient in others:
                 value = build_fma(builder, value, args[0], coefficient)
             return value

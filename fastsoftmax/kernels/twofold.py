@@ -14,7 +14,8 @@ from numba.extending import intrinsic
 
 from .elementary import log1p
 from .jit import inline
-from .lanes import Lanes, all_lanes, build_fma, fma, power_of_two, wide, zero_below
+from .lanes import Lanes, all_lanes, build_fma, fma, wide, zero_below
+from .powers import power_of_two
 from .sums import add_to_sum
 
 _LOG2_E = 1 / math.log(2)
