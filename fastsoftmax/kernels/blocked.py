@@ -57,7 +57,7 @@ def sum_block(logits, start, stop, block, skip, parts):
         parts[1, block], parts[2, block] = nan_or_zero(logits, first, last), 0.0
     else:
         scale = scale_of(splat(logits, m))
-        parts[1, block], _ = exp_sum(logits, (first, last, m), skip, scale, None, first, None, None, None)
+        parts[1, block], _ = exp_sum(exp_scaled, logits, (first, last, m), skip, scale, None, first, None, None, None)
         parts[2, block] = first_lane(exp_scaled(splat(logits, m), scale))
 
 

@@ -18,7 +18,7 @@ from .few import (
 from .jit import inline, require_all, serial, twins
 from .lanes import lanes_of
 from .memory import finish_streams
-from .rows import cross_entropy_row, cross_entropy_with_grad_row, grad_quotient, label_grad, row_max, row_quotient
+from .rows import cross_entropy_row, cross_entropy_with_grad_row, grad_quotient, label_grad, row_max, row_quotient, row_range
 from .runs import rows_in_a_run
 from .streams import stream_row, two_rows
 from .sums import sum_all
@@ -59,16 +59,24 @@ def cross_entropy_with_grad(logits, labels, ignore_index, weight, dloss, losses,
     """Write each row's loss, and weight · dloss · (a − onehot(y)); both are 0 for ignored rows."""
     n_rows, n_classes = logits.shape
     flat, flat_out = logits.reshape(-1), dlogits.reshape(-1)
-    for row in prange(n_rows):
-        start = np.intp(row) * n_classes
-        stop = start + n_classes
-        if labels[row] == ignore_index:
-            losses[row] = 0.0
-            flat_out[start:stop] = 0
-        else:
-            losses[row] = cross_entropy_with_grad_row(
-                flat, start, stop, start + labels[row], weight_of(row, weight, dloss), flat_out
-            )
+    run = rows_in_a_run(n_rows)
+    for task in prange(-(-n_rows // run)):
+        first = np.intp(task) * run
+        last = min(first + run, n_rows)
+        m, near, known = flat.dtype.type(0), False, False
+        for row in range(first, last):
+            start = row * n_classes
+            stop = start + n_classes
+            if labels[row] == ignore_index:
+                losses[row] = 0.0
+                flat_out[start:stop] = 0
+                continue
+            if not known:
+                m, near = row_range(flat, start, stop)
+            known = row + 1 < last and labels[row + 1] != ignore_index
+            following = n_classes if known else 0
+            entries, label, factor = (start, stop, m, near), start + labels[row], weight_of(row, weight, dloss)
+            losses[row], m, near = cross_entropy_with_grad_row(flat, entries, label, factor, flat_out, following)
 
 
 @twins
@@ -133,7 +141,7 @@ def _bundle(args, row, n_rows, offset, lanes):
     logits, n_classes, labels, ignore_index, losses = args
     to_lanes(logits, row - offset, n_rows, n_classes, lanes)
     bundle_labels = load_labels(labels, row, n_rows, ignore_index)
-    bundle_losses, _, _ = cross_entropy_lanes(lanes, n_classes, bundle_labels)
+    bundle_losses, _, _, _ = cross_entropy_lanes(lanes, n_classes, bundle_labels)
     store_losses(losses, row, n_rows, lanes, bundle_losses)
 
 

@@ -9,9 +9,21 @@ import math
 
 import numpy as np
 
-from .elementary import NO_HEADROOM, exp_scaled, least_quotient, log1p, multiply, quotient_of, scale_of
+from .elementary import (
+    LEAST_NEAR_QUOTIENT,
+    NO_HEADROOM,
+    exp_near,
+    exp_scaled,
+    is_near,
+    least_quotient,
+    log1p,
+    multiply,
+    multiply_near,
+    quotient_of,
+    scale_of,
+)
 from .jit import apart, inline
-from .lanes import greater, lanes_of, splat, where_equal, where_greater, wide
+from .lanes import greater, lanes_of, less, splat, where_equal, where_greater, wide
 from .memory import load, load_integers, store, store_first, transpose, unaligned
 from .rows import CANCELS, loss_of
 from .sums import add_four_to_sum, add_to_sum, empty_sum, greatest_lane, halves, halves_of_sum, join, matching_lane
@@ -61,13 +73,14 @@ def store_losses(losses, row, n_rows, lanes, values):
 
 
 @inline
-def lanes_max(lanes, n_classes):
-    """Find each row's max_j z_j; NaN is passed over."""
+def lanes_range(lanes, n_classes):
+    """Find each row's max_j z_j (NaN is passed over), and whether `exp_near` will do for all of them."""
     width = lanes_of(lanes)
-    m = splat(lanes, -math.inf)
+    m, low = splat(lanes, -math.inf), splat(lanes, math.inf)
     for j in range(n_classes):
-        m = greater(load(lanes, j * width), m)
-    return m
+        z = load(lanes, j * width)
+        m, low = greater(z, m), less(z, low)
+    return m, is_near(m, low)
 
 
 @inline
@@ -83,55 +96,74 @@ def lanes_position(lanes, n_classes, top):
 
 
 @inline
-def lanes_exp_sum(lanes, n_classes, labels, scale, out):
+def lanes_exp_sum(lanes, n_classes, labels, near, scale, out):
     """Store e_j in `out`; compute each row's Σ_{j≠y} e_j in float64 halves, and find z_y: (sums, z_y)."""
-    others, z_label = empty_sum(), splat(lanes, 0.0)
-    fours = n_classes // 4 * 4
-    for j in range(0, fours, 4):
-        e0, z_label = _lanes_exp(lanes, j, labels, scale, out, z_label)
-        e1, z_label = _lanes_exp(lanes, j + 1, labels, scale, out, z_label)
-        e2, z_label = _lanes_exp(lanes, j + 2, labels, scale, out, z_label)
-        e3, z_label = _lanes_exp(lanes, j + 3, labels, scale, out, z_label)
-        others = add_four_to_sum(others, e0, e1, e2, e3)
-    for j in range(fours, n_classes):
-        e, z_label = _lanes_exp(lanes, j, labels, scale, out, z_label)
-        others = add_to_sum(others, e)
+    if near:
+        others, z_label = _lanes_exp_sum(exp_near, lanes, n_classes, labels, scale, out)
+    else:
+        others, z_label = _lanes_exp_sum(exp_scaled, lanes, n_classes, labels, scale, out)
     return halves_of_sum(others, labels), z_label
 
 
 @inline
-def _lanes_exp(lanes, j, labels, scale, out, z_label):
+def _lanes_exp_sum(exp, lanes, n_classes, labels, scale, out):
+    others, z_label = empty_sum(), splat(lanes, 0.0)
+    fours = n_classes // 4 * 4
+    for j in range(0, fours, 4):
+        e0, z_label = _lanes_exp(exp, lanes, j, labels, scale, out, z_label)
+        e1, z_label = _lanes_exp(exp, lanes, j + 1, labels, scale, out, z_label)
+        e2, z_label = _lanes_exp(exp, lanes, j + 2, labels, scale, out, z_label)
+        e3, z_label = _lanes_exp(exp, lanes, j + 3, labels, scale, out, z_label)
+        others = add_four_to_sum(others, e0, e1, e2, e3)
+    for j in range(fours, n_classes):
+        e, z_label = _lanes_exp(exp, lanes, j, labels, scale, out, z_label)
+        others = add_to_sum(others, e)
+    return others, z_label
+
+
+@inline
+def _lanes_exp(exp, lanes, j, labels, scale, out, z_label):
     """Store e_j in `out`, and give it, but 0 where j is the label; z_y becomes z_j there."""
     at = j * lanes_of(lanes)
     z, number = load(lanes, at), splat(lanes, j)
-    e = exp_scaled(z, scale)
+    e = exp(z, scale)
     store(out, at, e)
     return where_equal(labels, number, splat(lanes, 0.0), e), where_equal(labels, number, z, z_label)
 
 
 @inline
-def lanes_multiply(lanes, n_classes, quotient):
-    """Do `rows.multiply_row`."""
+def lanes_multiply(lanes, n_classes, quotient, near, labels, label_grad):
+    """Do `rows.multiply_row`, but `label_grad` takes the label's place."""
+    if near:
+        _lanes_multiply(multiply_near, lanes, n_classes, quotient, labels, label_grad)
+    else:
+        _lanes_multiply(multiply, lanes, n_classes, quotient, labels, label_grad)
+
+
+@inline
+def _lanes_multiply(product, lanes, n_classes, quotient, labels, label_grad):
     width = lanes_of(lanes)
     for j in range(n_classes):
-        store(lanes, j * width, multiply(load(lanes, j * width), quotient))
+        value = product(load(lanes, j * width), quotient)
+        store(lanes, j * width, where_equal(labels, splat(lanes, j), label_grad, value))
 
 
 @inline
 def softmax_lanes(lanes, n_classes):
     """Do `rows.softmax_row`."""
     labels = splat(lanes, NO_LABEL)
-    totals, _ = lanes_exp_sum(lanes, n_classes, labels, scale_of(lanes_max(lanes, n_classes)), lanes)
-    lanes_multiply(lanes, n_classes, quotient_of(labels, (wide(1.0), wide(1.0)), totals))
+    m, near = lanes_range(lanes, n_classes)
+    totals, _ = lanes_exp_sum(lanes, n_classes, labels, near, scale_of(m), lanes)
+    lanes_multiply(lanes, n_classes, quotient_of(labels, (wide(1.0), wide(1.0)), totals), near, labels, labels)
 
 
 @inline
 def log_sum_lanes(lanes, n_classes, scratch):
     """Do `rows.log_sum_row`: (m, the halves of log Σ_j e^(z_j − m))."""
     width = lanes_of(lanes)
-    m = lanes_max(lanes, n_classes)
+    m, near = lanes_range(lanes, n_classes)
     scale = scale_of(m)
-    others, _ = lanes_exp_sum(lanes, n_classes, lanes_position(lanes, n_classes, m), scale, scratch)
+    others, _ = lanes_exp_sum(lanes, n_classes, lanes_position(lanes, n_classes, m), near, scale, scratch)
     e_tops = halves(exp_scaled(m, scale))
     low, high = log1p(others[0] / e_tops[0]), log1p(others[1] / e_tops[1])
     size = greater(m, splat(lanes, 0.0) - m)
@@ -225,27 +257,27 @@ def any_ignored(lanes, label_halves):
 @inline
 def cross_entropy_lanes(lanes, n_classes, label_halves):
     """Do `rows.cross_entropy_row`, in float64 halves, and replace z_j by e_j; ignored rows have no loss."""
-    top = lanes_max(lanes, n_classes)
+    top, near = lanes_range(lanes, n_classes)
     scale = scale_of(top)
-    others, z_label = lanes_exp_sum(lanes, n_classes, join(top, *label_halves), scale, lanes)
+    others, z_label = lanes_exp_sum(lanes, n_classes, join(top, *label_halves), near, scale, lanes)
     tops, e_tops = halves(top), halves(exp_scaled(top, scale))
     z_labels, e_labels = halves(z_label), halves(exp_scaled(z_label, scale))
     low = loss_of(tops[0], z_labels[0], e_tops[0], e_labels[0], others[0])
     high = loss_of(tops[1], z_labels[1], e_tops[1], e_labels[1], others[1])
     low = where_equal(label_halves[0], wide(IGNORED), wide(0.0), low)
     high = where_equal(label_halves[1], wide(IGNORED), wide(0.0), high)
-    return (low, high), others, (others[0] + e_labels[0], others[1] + e_labels[1])
+    return (low, high), others, (others[0] + e_labels[0], others[1] + e_labels[1]), near
 
 
 @inline
 def cross_entropy_with_grad_lanes(lanes, n_classes, label_halves, weights):
     """Do `rows.cross_entropy_with_grad_row`; `weights` holds a float64 a row. The caller zeroes ignored rows."""
-    losses, others, totals = cross_entropy_lanes(lanes, n_classes, label_halves)
+    losses, others, totals, near = cross_entropy_lanes(lanes, n_classes, label_halves)
     labels = join(splat(lanes, 0.0), *label_halves)
     low, high = load(weights, 0), load(weights, 8)
-    small = (_smallness(low, totals[0], lanes), _smallness(high, totals[1], lanes))
-    if greatest_lane(greater(small[0], small[1])) > 0:
-        factors = (_headroom_left(small[0]), _headroom_left(small[1]))
+    near = near and not _any_small((low, high), totals, LEAST_NEAR_QUOTIENT)
+    if not near and _any_small((low, high), totals, least_quotient(lanes)):
+        factors = (_factor(low, totals[0], lanes), _factor(high, totals[1], lanes))
         factor, width = join(labels, factors[0], factors[1]), lanes_of(lanes)
         for j in range(n_classes):
             store(lanes, j * width, load(lanes, j * width) * factor)
@@ -253,21 +285,27 @@ def cross_entropy_with_grad_lanes(lanes, n_classes, label_halves, weights):
         totals = (totals[0] * factors[0], totals[1] * factors[1])
     minus_label = join(labels, others[0] * (low / totals[0]), others[1] * (high / totals[1]))
     label_grad = splat(lanes, 0.0) - minus_label
-    quotient, width = quotient_of(labels, (low, high), totals), lanes_of(lanes)
-    for j in range(n_classes):
-        product = multiply(load(lanes, j * width), quotient)
-        store(lanes, j * width, where_equal(labels, splat(lanes, j), label_grad, product))
+    lanes_multiply(lanes, n_classes, quotient_of(labels, (low, high), totals), near, labels, label_grad)
     return losses
 
 
 @inline
-def _smallness(weights, totals, like):
-    """Give 1 in the lanes whose e_j must lose their headroom, see `rows.grad_quotient`, and 0 in the others."""
+def _any_small(weights, totals, least):
+    """Whether any lane's weight / total is below `least`, but not 0."""
+    low, high = _smallness(weights[0], totals[0], least), _smallness(weights[1], totals[1], least)
+    return greatest_lane(greater(low, high)) > 0
+
+
+@inline
+def _smallness(weights, totals, least):
+    """Give 1 in the lanes whose weight / total is below `least`, but not 0, and 0 in the others."""
     size = greater(weights, wide(0.0) - weights)
-    small = where_greater(wide(least_quotient(like)) * totals, size, wide(1.0), wide(0.0))
+    small = where_greater(wide(least) * totals, size, wide(1.0), wide(0.0))
     return where_equal(weights, wide(0.0), wide(0.0), small)
 
 
 @inline
-def _headroom_left(smallness):
+def _factor(weights, totals, like):
+    """Give what e_j are multiplied by: less in the lanes in which they must lose their headroom, see `rows.grad_quotient`."""
+    smallness = _smallness(weights, totals, least_quotient(like))
     return where_greater(smallness, wide(0.0), wide(NO_HEADROOM), wide(1.0))

@@ -153,12 +153,18 @@ def wide(typingctx, scalar):
 # Choices, lane by lane -------------------------------------------------------------------------------------------
 
 
-@intrinsic
-def greater(typingctx, a, b):
-    """Take the greater of two; `b` where either is NaN (one instruction, where one that keeps NaN needs four)."""
-    if not all_lanes(a, b):
-        return None
-    return a(a, b), lambda context, builder, sig, args: builder.select(builder.fcmp_ordered(">", *args), *args)
+def _extreme(comparison):
+    @intrinsic
+    def take(typingctx, a, b):
+        if not all_lanes(a, b):
+            return None
+        return a(a, b), lambda context, builder, sig, args: builder.select(builder.fcmp_ordered(comparison, *args), *args)
+
+    return take
+
+
+# Take the greater or the less of two; the second where either is NaN (one instruction; to keep NaN takes four).
+greater, less = _extreme(">"), _extreme("<")
 
 
 def _choice(comparison):

@@ -17,7 +17,7 @@ from .reductions import (
     settle,
     write_weight_grad,
 )
-from .rows import cross_entropy_row, cross_entropy_with_grad_row, row_max
+from .rows import cross_entropy_row, cross_entropy_with_grad_row, row_max, row_range
 from .tiles import (
     TILE_COLUMNS,
     add_weight_grad,
@@ -144,7 +144,8 @@ def biased_cross_entropy_with_grad(logits, bias, labels, ignore_index, factor, l
                 else:
                     _add_bias(flat, start, end, bias)
                     label = start + labels[row]
-                    losses[row] = cross_entropy_with_grad_row(flat, start, end, label, factor, flat)
+                    m, near = row_range(flat, start, end)
+                    losses[row], _, _ = cross_entropy_with_grad_row(flat, (start, end, m, near), label, factor, flat, 0)
             add_rows(flat, four * n_classes, stop - four, n_classes, n_classes, sums)
         settle(flat, sums, partial[block], n_classes)
         done += 1

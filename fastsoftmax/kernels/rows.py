@@ -11,14 +11,28 @@ e_j stands for e^z_j over a power of two that the row shares (see `elementary.sc
 
 import math
 
-from .elementary import NO_HEADROOM, exp_scaled, least_quotient, log1p, multiply, quotient_of, scale_of
+from .elementary import (
+    LEAST_NEAR_QUOTIENT,
+    NO_HEADROOM,
+    exp_near,
+    exp_scaled,
+    is_near,
+    least_quotient,
+    log1p,
+    multiply,
+    multiply_near,
+    quotient_of,
+    scale_of,
+)
 from .jit import apart, inline
-from .lanes import drop_lane, greater, lanes_of, splat, where_equal, wide
+from .lanes import drop_lane, greater, lanes_of, less, splat, where_equal, wide
 from .memory import load, load_first, prefetch, store, store_first
 from .streams import store_row, stream_four, stream_head, stream_rest, stream_row
 from .sums import add_four_to_sum, add_to_sum, count_equal, empty_sum, first_lane, greatest_lane, sum_of
 
-_LEAD = 2048  # the next row is asked for this many elements before it is read: about as long as memory takes
+# The next row is asked for this many elements before it is read, about as long as memory takes; that is soon where it is
+# read at the same time.
+_LEAD, _LONG_LEAD = 512, 2048
 
 # Below this share of log Σ_j e^(z_j − m), m + log Σ has lost too many digits.
 CANCELS = 0.25
@@ -43,11 +57,31 @@ def row_max(logits, start, stop):
 
 
 @inline
-def exp_sum(logits, row, skip, scale, out, at, finish, pending, following):
+def row_range(logits, start, stop):
+    """Find max_j z_j, as `row_max` does, and whether `exp_near` will do for the row."""
+    width = lanes_of(logits)
+    m0 = m1 = splat(logits, -math.inf)
+    low0 = low1 = splat(logits, math.inf)
+    i = start
+    while i + 2 * width <= stop:
+        z0, z1 = load(logits, i), load(logits, i + width)
+        m0, m1 = greater(z0, m0), greater(z1, m1)
+        low0, low1 = less(z0, low0), less(z1, low1)
+        i += 2 * width
+    while i < stop:
+        m0 = greater(load_first(logits, i, stop - i, -math.inf), m0)
+        low0 = less(load_first(logits, i, stop - i, math.inf), low0)
+        i += width
+    m = greatest_lane(greater(m0, m1))
+    return m, is_near(splat(logits, m), less(low0, low1))
+
+
+@inline
+def exp_sum(exp, logits, row, skip, scale, out, at, finish, pending, following):
     """Compute (Σ_{j≠skip} e_j, the next row's maximum, or −inf where `following` is None).
 
     `skip` is an entry, −1 for none, or None for one that holds the maximum. e_j is stored in `out` from `at` on (0 at
-    skip), or nowhere if that is None. Meanwhile the next row is asked for: 1,024 × 32,000 logsumexp took 5.7 ms
+    skip), or nowhere if that is None. `exp` is `exp_scaled` or `exp_near`. Meanwhile the next row is asked for: 1,024 × 32,000 logsumexp took 5.7 ms
     without, 4.2 with it. And a `pending` row, if it is not None, is written: see `streams`.
     """
     start, stop, m = row
@@ -55,7 +89,7 @@ def exp_sum(logits, row, skip, scale, out, at, finish, pending, following):
     total = empty_sum()
     top, ties = splat(logits, m), 0
     m_next = splat(logits, -math.inf)
-    ahead = stop - start if following is None else stop - start + _LEAD
+    ahead = stop - start + (_LEAD if following is None else _LONG_LEAD)
     done = 0
     if pending is not None:
         done = stream_head(finish, pending)
@@ -67,7 +101,7 @@ def exp_sum(logits, row, skip, scale, out, at, finish, pending, following):
                 m_next = greater(load(logits, i + k + following), m_next)
         z0, z1 = load(logits, i), load(logits, i + width)
         z2, z3 = load(logits, i + 2 * width), load(logits, i + 3 * width)
-        e0, e1, e2, e3 = exp_scaled(z0, scale), exp_scaled(z1, scale), exp_scaled(z2, scale), exp_scaled(z3, scale)
+        e0, e1, e2, e3 = exp(z0, scale), exp(z1, scale), exp(z2, scale), exp(z3, scale)
         if skip is None:
             ties += count_equal(z0, top) + count_equal(z1, top) + count_equal(z2, top) + count_equal(z3, top)
             e0, e1 = drop_equal(e0, z0, top), drop_equal(e1, z1, top)
@@ -92,7 +126,7 @@ def exp_sum(logits, row, skip, scale, out, at, finish, pending, following):
         if following is not None:
             m_next = greater(load_first(logits, i + following, stop - i, -math.inf), m_next)
         z = load_first(logits, i, stop - i, -math.inf)
-        e = exp_scaled(z, scale)
+        e = exp_scaled(z, scale)  # zero for what is no entry
         if skip is None:
             ties += count_equal(z, top)
             e = drop_equal(e, z, top)
@@ -124,25 +158,51 @@ def row_quotient(values, weight, total):
 
 
 @inline
-def multiply_row(values, start, stop, quotient):
+def multiply_row(values, start, stop, quotient, near):
     """Multiply a row by a quotient."""
-    store_row(multiply, (quotient, values, start, values, start, stop))
+    pending = (quotient, values, start, values, start, stop)
+    if near:
+        store_row(multiply_near, pending)
+    else:
+        store_row(multiply, pending)
+
+
+@inline
+def store_exps(logits, row, skip, scale, exps):
+    """Store e_j in the row's own place; compute Σ_{j≠skip} e_j."""
+    start, stop, m, near = row
+    if near:
+        total, _ = exp_sum(exp_near, logits, (start, stop, m), skip, scale, exps, start, None, None, None)
+    else:
+        total, _ = exp_sum(exp_scaled, logits, (start, stop, m), skip, scale, exps, start, None, None, None)
+    return total
 
 
 @inline
 def row_exps(logits, row, exps, at, finish, pending, following):
     """Store e_j in `exps` as `exp_sum` does; give 1 / Σ_s e_s for `multiply`, and the next row's maximum."""
     scale = scale_of(splat(logits, row[2]))
-    total, m_next = exp_sum(logits, row, -1, scale, exps, at, finish, pending, following)
+    total, m_next = exp_sum(exp_scaled, logits, row, -1, scale, exps, at, finish, pending, following)
     return row_quotient(logits, 1.0, total), m_next
 
 
 @inline
-def softmax_row(logits, start, stop, probs):
-    """Compute a_j = e_j / Σ_s e_s."""
-    row = (start, stop, row_max(logits, start, stop))
-    quotient, _ = row_exps(logits, row, probs, start, None, None, None)
-    multiply_row(probs, start, stop, quotient)
+def next_range(logits, row, following):
+    """Do `row_range` for the next row, if there is one."""
+    start, stop, m, near = row
+    if following:
+        m, near = row_range(logits, start + following, stop + following)
+    return m, near
+
+
+@inline
+def softmax_row(logits, row, probs, following):
+    """Compute a_j = e_j / Σ_s e_s, and the next row's range."""
+    start, stop, m, near = row
+    total = store_exps(logits, row, -1, scale_of(splat(logits, m)), probs)
+    next_one = next_range(logits, row, following)
+    multiply_row(probs, start, stop, row_quotient(logits, 1.0, total), near)
+    return next_one
 
 
 @inline
@@ -161,7 +221,7 @@ def log_sum_row(logits, row, finish, pending, following):
     else:
         top = splat(logits, m)
         scale = scale_of(top)
-        others, m_next = exp_sum(logits, row, None, scale, None, start, finish, pending, following)
+        others, m_next = exp_sum(exp_scaled, logits, row, None, scale, None, start, finish, pending, following)
         log_sum = log_sum_of(others, first_lane(exp_scaled(top, scale)))
     return log_sum, m_next
 
@@ -197,7 +257,7 @@ def logsumexp_row(logits, row, following):
         top = splat(logits, row[2])
         scale = scale_of(top)
         e_top = first_lane(exp_scaled(top, scale))
-        total, m_next = exp_sum(logits, row, -1, scale, None, row[0], None, None, following)
+        total, m_next = exp_sum(exp_scaled, logits, row, -1, scale, None, row[0], None, None, following)
         log_sum = log_sum_of(total - e_top, e_top)
         share = e_top / total
     lse = row[2] + log_sum
@@ -240,7 +300,7 @@ def loss_of(top, z_label, e_top, e_label, others):
 def cross_entropy_row(logits, row, label, out, at, finish, pending, following):
     """Compute (loss, Σ_{j≠y} e_j, Σ_j e_j, the next row's maximum), and store e_j as `exp_sum` does."""
     scale, z_label = scale_of(splat(logits, row[2])), logits[label]  # before e_j takes its place
-    others, m_next = exp_sum(logits, row, label, scale, out, at, finish, pending, following)
+    others, m_next = exp_sum(exp_scaled, logits, row, label, scale, out, at, finish, pending, following)
     loss, total = loss_and_sum(logits, row[2], z_label, scale, others)
     return loss, others, total, m_next
 
@@ -264,16 +324,20 @@ def label_grad(weight, others, total):
 def grad_quotient(exps, start, stop, weight, total):
     """Prepare `multiply` by weight / total for a row of e_j; they lose their headroom where that is too small."""
     if 0 < abs(weight) < least_quotient(exps) * total:
-        multiply_row(exps, start, stop, row_quotient(exps, NO_HEADROOM, 1.0))
+        multiply_row(exps, start, stop, row_quotient(exps, NO_HEADROOM, 1.0), False)
         total = total * NO_HEADROOM
     return row_quotient(exps, weight, total)
 
 
 @inline
-def cross_entropy_with_grad_row(logits, start, stop, label, weight, dlogits):
-    """Compute the loss, and weight · (a_j − 1{j=y}) into `dlogits`."""
-    row = (start, stop, row_max(logits, start, stop))
-    loss, others, total, _ = cross_entropy_row(logits, row, label, dlogits, start, None, None, None)
-    multiply_row(dlogits, start, stop, grad_quotient(dlogits, start, stop, weight, total))
+def cross_entropy_with_grad_row(logits, row, label, weight, dlogits, following):
+    """Compute the loss, weight · (a_j − 1{j=y}) into `dlogits`, and the next row's range."""
+    start, stop, m, near = row
+    scale, z_label = scale_of(splat(logits, m)), logits[label]  # before e_j takes its place
+    others = store_exps(logits, row, label, scale, dlogits)
+    m_next, near_next = next_range(logits, row, following)
+    loss, total = loss_and_sum(logits, m, z_label, scale, others)
+    near = near and abs(weight) >= LEAST_NEAR_QUOTIENT * total
+    multiply_row(dlogits, start, stop, grad_quotient(dlogits, start, stop, weight, total), near)
     dlogits[label] = label_grad(weight, others, total)
-    return loss
+    return loss, m_next, near_next

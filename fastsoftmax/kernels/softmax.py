@@ -25,6 +25,7 @@ from .rows import (
     row_log_sums,
     row_max,
     row_quotient,
+    row_range,
     softmax_row,
     subtract,
 )
@@ -37,9 +38,15 @@ def softmax(logits, probs):
     """Write the probabilities of each row."""
     n_rows, n_classes = logits.shape
     flat, flat_out = logits.reshape(-1), probs.reshape(-1)
-    for row in prange(n_rows):
-        start = np.intp(row) * n_classes
-        softmax_row(flat, start, start + n_classes, flat_out)
+    run = rows_in_a_run(n_rows)
+    for task in prange(-(-n_rows // run)):
+        first = np.intp(task) * run
+        last = min(first + run, n_rows)
+        m, near = row_range(flat, first * n_classes, (first + 1) * n_classes)
+        for row in range(first, last):
+            start = row * n_classes
+            entries, following = (start, start + n_classes, m, near), distance_to_next(row, last, n_classes)
+            m, near = softmax_row(flat, entries, flat_out, following)
 
 
 @twins
