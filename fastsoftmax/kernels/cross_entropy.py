@@ -18,8 +18,9 @@ from .few import (
 from .jit import inline, require_all, serial, twins
 from .lanes import lanes_of
 from .memory import finish_streams
-from .rows import cross_entropy_row, cross_entropy_with_grad_row, grad_quotient, label_grad, row_max, row_quotient, row_range
+from .rows import cross_entropy_row, label_grad, row_max, row_quotient
 from .runs import rows_in_a_run
+from .stores import cross_entropy_with_grad_row, row_range, sum_for_grad
 from .streams import stream_row, two_rows
 from .sums import sum_all
 
@@ -111,8 +112,8 @@ def cross_entropy_with_grad_streamed(logits, labels, ignore_index, weight, dloss
             )
             if pending[-1]:
                 flat_out[pending_label] = pending_value
-            quotient = grad_quotient(exps, place, place + n_classes, factor, total)
-            pending = (quotient, exps, place, flat_out, start, stop)
+            divisor = sum_for_grad(exps, place, place + n_classes, factor, total)
+            pending = (row_quotient(flat, factor, divisor), exps, place, flat_out, start, stop)
             pending_label, pending_value = label, label_grad(factor, others, total)
             place, other_place = other_place, place
         stream_row(multiply, pending)

@@ -133,7 +133,7 @@ def _lanes_exp(exp, lanes, j, labels, scale, out, z_label):
 
 @inline
 def lanes_multiply(lanes, n_classes, quotient, near, labels, label_grad):
-    """Do `rows.multiply_row`, but `label_grad` takes the label's place."""
+    """Do `stores.multiply_row`, but `label_grad` takes the label's place."""
     if near:
         _lanes_multiply(multiply_near, lanes, n_classes, quotient, labels, label_grad)
     else:
@@ -150,7 +150,7 @@ def _lanes_multiply(product, lanes, n_classes, quotient, labels, label_grad):
 
 @inline
 def softmax_lanes(lanes, n_classes):
-    """Do `rows.softmax_row`."""
+    """Do `stores.softmax_row`."""
     labels = splat(lanes, NO_LABEL)
     m, near = lanes_range(lanes, n_classes)
     totals, _ = lanes_exp_sum(lanes, n_classes, labels, near, scale_of(m), lanes)
@@ -271,7 +271,7 @@ def cross_entropy_lanes(lanes, n_classes, label_halves):
 
 @inline
 def cross_entropy_with_grad_lanes(lanes, n_classes, label_halves, weights):
-    """Do `rows.cross_entropy_with_grad_row`; `weights` holds a float64 a row. The caller zeroes ignored rows."""
+    """Do `stores.cross_entropy_with_grad_row`; `weights` holds a float64 a row. The caller zeroes ignored rows."""
     losses, others, totals, near = cross_entropy_lanes(lanes, n_classes, label_halves)
     labels = join(splat(lanes, 0.0), *label_halves)
     low, high = load(weights, 0), load(weights, 8)
@@ -306,6 +306,6 @@ def _smallness(weights, totals, least):
 
 @inline
 def _factor(weights, totals, like):
-    """Give what e_j are multiplied by: less in the lanes in which they must lose their headroom, see `rows.grad_quotient`."""
+    """Give what to multiply e_j by, so that they lose their headroom where they must: see `stores.sum_for_grad`."""
     smallness = _smallness(weights, totals, least_quotient(like))
     return where_greater(smallness, wide(0.0), wide(NO_HEADROOM), wide(1.0))

@@ -158,7 +158,9 @@ def _extreme(comparison):
     def take(typingctx, a, b):
         if not all_lanes(a, b):
             return None
-        return a(a, b), lambda context, builder, sig, args: builder.select(builder.fcmp_ordered(comparison, *args), *args)
+        return a(a, b), lambda context, builder, sig, args: builder.select(
+            builder.fcmp_ordered(comparison, *args), *args
+        )
 
     return take
 

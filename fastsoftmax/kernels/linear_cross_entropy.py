@@ -17,7 +17,8 @@ from .reductions import (
     settle,
     write_weight_grad,
 )
-from .rows import cross_entropy_row, cross_entropy_with_grad_row, row_max, row_range
+from .rows import cross_entropy_row, row_max
+from .stores import cross_entropy_with_grad_row, row_range
 from .tiles import (
     TILE_COLUMNS,
     add_weight_grad,

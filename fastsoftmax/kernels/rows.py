@@ -4,34 +4,22 @@ A tuple (start, stop, m) is a row whose maximum m is known. `following`, where i
 further the next row of this thread is, 0 if there is none: its maximum is found while this row's exponentials are added
 up, for arithmetic has time left then. 1,024 × 32,000 cross entropy took 4.1 ms with a pass of its own for the maximum,
 3.85 now. Where the exponentials are stored to the result it does not pay: addresses of the two rows that agree in their
-last 12 bits make loads wait for stores (8,192 × 1,000 took 1.9 ms where it takes 1.6).
+last 12 bits make loads wait for stores (8,192 × 1,000 took 1.9 ms where it takes 1.6). See `stores` for those rows.
 
 e_j stands for e^z_j over a power of two that the row shares (see `elementary.scale_of`); it cancels in every quotient.
 """
 
 import math
 
-from .elementary import (
-    LEAST_NEAR_QUOTIENT,
-    NO_HEADROOM,
-    exp_near,
-    exp_scaled,
-    is_near,
-    least_quotient,
-    log1p,
-    multiply,
-    multiply_near,
-    quotient_of,
-    scale_of,
-)
+from .elementary import exp_scaled, log1p, quotient_of, scale_of
 from .jit import apart, inline
-from .lanes import drop_lane, greater, lanes_of, less, splat, where_equal, wide
+from .lanes import drop_lane, greater, lanes_of, splat, where_equal, wide
 from .memory import load, load_first, prefetch, store, store_first
 from .streams import store_row, stream_four, stream_head, stream_rest, stream_row
 from .sums import add_four_to_sum, add_to_sum, count_equal, empty_sum, first_lane, greatest_lane, sum_of
 
-# The next row is asked for this many elements before it is read, about as long as memory takes; that is soon where it is
-# read at the same time.
+# The next row is asked for this many elements before it is read: after this one, or at the same time. That is about as
+# long as memory takes.
 _LEAD, _LONG_LEAD = 512, 2048
 
 # Below this share of log Σ_j e^(z_j − m), m + log Σ has lost too many digits.
@@ -57,32 +45,12 @@ def row_max(logits, start, stop):
 
 
 @inline
-def row_range(logits, start, stop):
-    """Find max_j z_j, as `row_max` does, and whether `exp_near` will do for the row."""
-    width = lanes_of(logits)
-    m0 = m1 = splat(logits, -math.inf)
-    low0 = low1 = splat(logits, math.inf)
-    i = start
-    while i + 2 * width <= stop:
-        z0, z1 = load(logits, i), load(logits, i + width)
-        m0, m1 = greater(z0, m0), greater(z1, m1)
-        low0, low1 = less(z0, low0), less(z1, low1)
-        i += 2 * width
-    while i < stop:
-        m0 = greater(load_first(logits, i, stop - i, -math.inf), m0)
-        low0 = less(load_first(logits, i, stop - i, math.inf), low0)
-        i += width
-    m = greatest_lane(greater(m0, m1))
-    return m, is_near(splat(logits, m), less(low0, low1))
-
-
-@inline
 def exp_sum(exp, logits, row, skip, scale, out, at, finish, pending, following):
     """Compute (Σ_{j≠skip} e_j, the next row's maximum, or −inf where `following` is None).
 
-    `skip` is an entry, −1 for none, or None for one that holds the maximum. e_j is stored in `out` from `at` on (0 at
-    skip), or nowhere if that is None. `exp` is `exp_scaled` or `exp_near`. Meanwhile the next row is asked for: 1,024 × 32,000 logsumexp took 5.7 ms
-    without, 4.2 with it. And a `pending` row, if it is not None, is written: see `streams`.
+    `exp` is `exp_scaled` or `exp_near`. `skip` is an entry, −1 for none, or None for one that holds the maximum. e_j is
+    stored in `out` from `at` on (0 at skip), or nowhere if that is None. Meanwhile the next row is asked for: 1,024 ×
+    32,000 logsumexp took 5.7 ms without, 4.2 with it. And a `pending` row, if there is one, is written: see `streams`.
     """
     start, stop, m = row
     width = lanes_of(logits)
@@ -158,51 +126,11 @@ def row_quotient(values, weight, total):
 
 
 @inline
-def multiply_row(values, start, stop, quotient, near):
-    """Multiply a row by a quotient."""
-    pending = (quotient, values, start, values, start, stop)
-    if near:
-        store_row(multiply_near, pending)
-    else:
-        store_row(multiply, pending)
-
-
-@inline
-def store_exps(logits, row, skip, scale, exps):
-    """Store e_j in the row's own place; compute Σ_{j≠skip} e_j."""
-    start, stop, m, near = row
-    if near:
-        total, _ = exp_sum(exp_near, logits, (start, stop, m), skip, scale, exps, start, None, None, None)
-    else:
-        total, _ = exp_sum(exp_scaled, logits, (start, stop, m), skip, scale, exps, start, None, None, None)
-    return total
-
-
-@inline
 def row_exps(logits, row, exps, at, finish, pending, following):
     """Store e_j in `exps` as `exp_sum` does; give 1 / Σ_s e_s for `multiply`, and the next row's maximum."""
     scale = scale_of(splat(logits, row[2]))
     total, m_next = exp_sum(exp_scaled, logits, row, -1, scale, exps, at, finish, pending, following)
     return row_quotient(logits, 1.0, total), m_next
-
-
-@inline
-def next_range(logits, row, following):
-    """Do `row_range` for the next row, if there is one."""
-    start, stop, m, near = row
-    if following:
-        m, near = row_range(logits, start + following, stop + following)
-    return m, near
-
-
-@inline
-def softmax_row(logits, row, probs, following):
-    """Compute a_j = e_j / Σ_s e_s, and the next row's range."""
-    start, stop, m, near = row
-    total = store_exps(logits, row, -1, scale_of(splat(logits, m)), probs)
-    next_one = next_range(logits, row, following)
-    multiply_row(probs, start, stop, row_quotient(logits, 1.0, total), near)
-    return next_one
 
 
 @inline
@@ -318,26 +246,3 @@ def loss_and_sum(logits, m, z_label, scale, others):
 def label_grad(weight, others, total):
     """Compute weight · (a_y − 1): that would cancel where the model is sure; −Σ_{j≠y} e_j / Σ_j e_j does not."""
     return -weight * (others / total)
-
-
-@inline
-def grad_quotient(exps, start, stop, weight, total):
-    """Prepare `multiply` by weight / total for a row of e_j; they lose their headroom where that is too small."""
-    if 0 < abs(weight) < least_quotient(exps) * total:
-        multiply_row(exps, start, stop, row_quotient(exps, NO_HEADROOM, 1.0), False)
-        total = total * NO_HEADROOM
-    return row_quotient(exps, weight, total)
-
-
-@inline
-def cross_entropy_with_grad_row(logits, row, label, weight, dlogits, following):
-    """Compute the loss, weight · (a_j − 1{j=y}) into `dlogits`, and the next row's range."""
-    start, stop, m, near = row
-    scale, z_label = scale_of(splat(logits, m)), logits[label]  # before e_j takes its place
-    others = store_exps(logits, row, label, scale, dlogits)
-    m_next, near_next = next_range(logits, row, following)
-    loss, total = loss_and_sum(logits, m, z_label, scale, others)
-    near = near and abs(weight) >= LEAST_NEAR_QUOTIENT * total
-    multiply_row(dlogits, start, stop, grad_quotient(dlogits, start, stop, weight, total), near)
-    dlogits[label] = label_grad(weight, others, total)
-    return loss, m_next, near_next

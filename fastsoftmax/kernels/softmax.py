@@ -25,11 +25,10 @@ from .rows import (
     row_log_sums,
     row_max,
     row_quotient,
-    row_range,
-    softmax_row,
     subtract,
 )
 from .runs import distance_to_next, rows_in_a_run
+from .stores import row_range, softmax_row
 from .streams import stream_row, two_rows
 
 

@@ -50,17 +50,23 @@ def stream_four(finish, pending, done):
 
 
 @inline
-def stream_rest(finish, pending, done):
-    """Write all that is left, past the caches but for what fills no vector: such a store holds up those behind it."""
+def _write_rest(write, finish, pending, done):
+    """Write all that is left; what fills no vector by an ordinary store."""
     arguments, values, at, out, start, stop = pending
     width = lanes_of(out)
     i = start + done
     while i + width <= stop:
-        stream(out, i, finish(load(values, at + i - start), arguments))
+        write(out, i, finish(load(values, at + i - start), arguments))
         i += width
     if i < stop:
         value = load_first(values, at + i - start, stop - i, 0.0)
         store_first(out, i, stop - i, finish(value, arguments))
+
+
+@inline
+def stream_rest(finish, pending, done):
+    """Write all that is left, past the caches but for what fills no vector: such a store holds up those behind it."""
+    _write_rest(stream, finish, pending, done)
 
 
 @inline
@@ -72,12 +78,4 @@ def stream_row(finish, pending):
 @inline
 def store_row(finish, pending):
     """Write a whole row by ordinary stores."""
-    arguments, values, at, out, start, stop = pending
-    width = lanes_of(out)
-    i = start
-    while i + width <= stop:
-        store(out, i, finish(load(values, at + i - start), arguments))
-        i += width
-    if i < stop:
-        value = load_first(values, at + i - start, stop - i, 0.0)
-        store_first(out, i, stop - i, finish(value, arguments))
+    _write_rest(store, finish, pending, 0)
