@@ -190,6 +190,7 @@ def test_no_proc(monkeypatch, capsys):
     [
         ("\tvfmadd213ps\t(%rcx){1to16}, %zmm4, %zmm2\n", ("zmm", 512)),
         ("\tvmulps\t%ymm1, %ymm2, %ymm0\n\tvmulps\t%xmm1, %xmm2, %xmm0\n", ("ymm", 256)),
+        ("\taddps\t%xmm1, %xmm0\n\tcallq\tfmaf\n", ("xmm", 128)),
         ("\tmulps\t%xmm1, %xmm0\n\tvmovups\t%zmm0, (%rax)\n", ("xmm", 128)),
         ("\tfmla\tv0.4s, v1.4s, v2.4s\n", ("NEON", 128)),
         ("\tfmul.4s\tv0, v1, v2\n", ("NEON", 128)),

@@ -74,10 +74,12 @@ def _best(run: Callable[[], object]) -> float:
 # Registers ---------------------------------------------------------------------------------------------------------
 
 _BITS = {"zmm": 512, "ymm": 256, "xmm": 128, "NEON": 128}
-_MULTIPLICATION = re.compile(r"^\s*(?:v?f?n?m(?:add|sub|ul)\w*ps\s.*?%(?P<x86>[xyz]mm)|fm(?:la|ls|ul).*4s)", re.M)
+_ARITHMETIC = re.compile(
+    r"^\s*(?:v?(?:fn?m)?(?:add|sub|mul)\w*ps\s.*?%(?P<x86>[xyz]mm)|f(?:ml[as]|mul|add|sub).*4s)", re.M
+)
 
 
 def registers(assembly: str) -> tuple[str, int] | None:
-    """Find the widest registers that a kernel multiplies in, and their bits; None where they are not known."""
-    found = {match["x86"] or "NEON" for match in _MULTIPLICATION.finditer(assembly)}
+    """Find the widest registers that a kernel computes in, and their bits; None where they are not known."""
+    found = {match["x86"] or "NEON" for match in _ARITHMETIC.finditer(assembly)}
     return max(((name, _BITS[name]) for name in found), key=lambda pair: pair[1], default=None)
