@@ -207,7 +207,7 @@ def _lost(lse, log_sum):
 
 @apart
 def _wide_log_sums(lanes, n_classes, m):
-    """Do `rows._wide_log_sum`, in float64 halves."""
+    """Do `careful._wide_log_sum`, in float64 halves."""
     width = lanes_of(lanes)
     tops, positions = halves(m), halves(lanes_position(lanes, n_classes, m))
     scale_low, scale_high = scale_of(tops[0]), scale_of(tops[1])
@@ -222,7 +222,7 @@ def _wide_log_sums(lanes, n_classes, m):
 
 @apart
 def _twofold_logsumexps(lanes, n_classes):
-    """Do `rows._twofold_logsumexp`; lanes that do not cancel hold anything."""
+    """Do `careful._twofold_logsumexp`; lanes that do not cancel hold anything."""
     total = wide(-1.0), empty_sum()
     for j in range(n_classes):
         total = add_exp(total, halves(load(lanes, j * lanes_of(lanes)))[0])
