@@ -56,11 +56,12 @@ def test_same_bits_of_gradients(classes, dloss, dtype):
 def test_beyond_the_edge(classes, dtype):
     """Down to entries and gradients that are zero, and up to logits that are only exact relative to the maximum."""
     gaps = [EDGE, np.nextafter(EDGE, 99), 60, 87, 104, 130, 190, 300, 1000, 1e5, np.inf]
-    z = np.zeros((3 * len(gaps), classes), dtype)
-    z[:, 1] = np.repeat([0, 17, LARGEST + 1], len(gaps))
+    tops = [0, 17, *np.arange(LARGEST + 1, LARGEST + 200, 40)]
+    z = np.zeros((len(tops) * len(gaps), classes), dtype)
+    z[:, 1] = np.repeat(tops, len(gaps))
     z += np.where(np.arange(classes) == 1, 0, z[:, 1:2])
-    z[:, 3] -= np.tile(gaps, 3)
-    a = fs.softmax(z)
+    z[:, 3] -= np.tile(gaps, len(tops))
+    a = np.concatenate([fs.softmax(row[None]) for row in z])  # alone: one far row makes its whole bundle far
     e = np.exp(z[:, 3].astype(np.longdouble) - z[:, 1])
     truth = (e / (classes - 1 + e)).astype(dtype)
     normal = truth >= np.finfo(dtype).tiny
@@ -81,8 +82,8 @@ print(STEPS)
 """
 
 
-@pytest.mark.parametrize(("told", "steps"), [({"NUMBA_CPU_NAME": "generic"}, 1), ({"NUMBA_CPU_FEATURES": ""}, 1)])
-def test_processors_without_a_lookup(told, steps, tmp_path):
+@pytest.mark.parametrize("told", [{"NUMBA_CPU_NAME": "generic"}, {"NUMBA_CPU_FEATURES": ""}])
+def test_processors_without_a_lookup(told, tmp_path):
     """Whole powers of two and a longer polynomial, within the same four ulp."""
     z = np.random.default_rng(0).normal(scale=5, size=(50, 1000)).astype(np.float32)
     np.save(tmp_path / "z.npy", z)
@@ -90,7 +91,7 @@ def test_processors_without_a_lookup(told, steps, tmp_path):
     command = [sys.executable, "-c", SCRIPT, tmp_path / "z.npy", tmp_path]
     run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert run.returncode == 0, run.stderr
-    assert int(run.stdout) == steps
+    assert int(run.stdout) == 1
     for classes in (10, 1000):
         truth = fs.reference.softmax(z[:, :classes].astype(np.float64))
         a = np.load(tmp_path / f"{classes}.npy")
