@@ -1,10 +1,14 @@
 """How Numba compiles the kernels: flags, serial and parallel twins."""
 
+import functools
+import threading
 import types
+from concurrent.futures import Future
 from typing import NamedTuple
 
 from numba import njit
 from numba.core import config
+from numba.core.compiler_lock import global_compiler_lock
 from numba.core.dispatcher import Dispatcher
 
 from .cache import cached
@@ -50,8 +54,39 @@ def parallel(function):
 
 def _kernel(function, **options):
     dispatcher = cached(njit(function, **_FLAGS, **options))
+    dispatcher.compile = _out_of_reach_of_interrupts(dispatcher.compile)
     DISPATCHERS.append(dispatcher)
     return dispatcher
+
+
+def _out_of_reach_of_interrupts(compile_signature):
+    """Have the main thread's kernels compiled by another thread.
+
+    A KeyboardInterrupt can leave Numba's tables half written, so that the kernel never compiles again. It only comes to
+    the main thread: that one stops waiting, and the compilation is finished for the next call. A thread that is
+    compiling already, and would wait for itself, goes on itself.
+    """
+
+    @functools.wraps(compile_signature)
+    def compile_apart(signature):
+        main = threading.current_thread() is threading.main_thread()
+        if not main or global_compiler_lock.is_locked():
+            return compile_signature(signature)
+        compiled = Future()
+
+        def work():
+            try:
+                compiled.set_result(compile_signature(signature))
+            except BaseException as error:
+                compiled.set_exception(error)
+
+        try:
+            threading.Thread(target=work, name="fastsoftmax compiles").start()
+        except RuntimeError:  # at exit, or where there is no room for a thread
+            return compile_signature(signature)
+        return compiled.result()
+
+    return compile_apart
 
 
 def twins(function):
