@@ -80,11 +80,14 @@ def _out_of_reach_of_interrupts(compile_signature):
             except BaseException as error:
                 compiled.set_exception(error)
 
+        thread = threading.Thread(target=work, name="fastsoftmax compiles")
         try:
-            threading.Thread(target=work, name="fastsoftmax compiles").start()
+            thread.start()
         except RuntimeError:  # at exit, or where there is no room for a thread
             return compile_signature(signature)
-        return compiled.result()
+        result = compiled.result()
+        thread.join()  # the caller has no more threads than before
+        return result
 
     return compile_apart
 
