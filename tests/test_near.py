@@ -1,10 +1,5 @@
 """Rows whose logits are near their maximum skip tests that others need: the same bits, up to the very edge."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -82,17 +77,18 @@ print(STEPS)
 """
 
 
-@pytest.mark.parametrize("told", [{"NUMBA_CPU_NAME": "generic"}, {"NUMBA_CPU_FEATURES": ""}])
-def test_processors_without_a_lookup(told, tmp_path):
+def test_processors_without_a_lookup(run_python, tmp_path):
     """Whole powers of two and a longer polynomial, within the same four ulp."""
     z = np.random.default_rng(0).normal(scale=5, size=(50, 1000)).astype(np.float32)
     np.save(tmp_path / "z.npy", z)
-    environment = {**os.environ, **told, "PYTHONPATH": str(Path(fs.__file__).parents[1])}
-    command = [sys.executable, "-c", SCRIPT, tmp_path / "z.npy", tmp_path]
-    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert run.returncode == 0, run.stderr
-    assert int(run.stdout) == 1
+    steps = run_python("-c", SCRIPT, str(tmp_path / "z.npy"), str(tmp_path), NUMBA_CPU_NAME="generic")
+    assert steps == "1"
     for classes in (10, 1000):
         truth = fs.reference.softmax(z[:, :classes].astype(np.float64))
         a = np.load(tmp_path / f"{classes}.npy")
         assert (np.abs(a - truth) <= 4 * np.spacing(truth.astype(np.float32))).all()
+
+
+def test_no_features(run_python):
+    code = "from fastsoftmax.kernels.powers import STEPS; print(STEPS)"
+    assert run_python("-c", code, NUMBA_CPU_FEATURES="") == "1"
