@@ -17,14 +17,14 @@ from .careful import careful_logsumexp
 from .elementary import EXACT, exp_scaled, exponent_of, least_quotient, multiply, scale_of
 from .jit import inline, twins
 from .lanes import splat
-from .memory import finish_streams, overlap
+from .memory import finish_streams, flat_of, overlap
 from .rows import (
     CANCELS,
     exp_sum,
-    label_grad,
     log_sum_of,
     loss_and_sum,
     nan_or_zero,
+    put_label,
     row_max,
     row_quotient,
     subtract,
@@ -121,7 +121,7 @@ def quotient_of_exp(z, arguments):
 def logsumexp_blocked(logits, lse):
     """Do `logsumexp` for rows that no cache holds."""
     n_rows, n_classes = logits.shape
-    flat = logits.reshape(-1)
+    flat = flat_of(logits)
     parts = empty_parts(n_classes)
     for row in range(n_rows):
         start, stop = row * n_classes, (row + 1) * n_classes
@@ -137,7 +137,7 @@ def logsumexp_blocked(logits, lse):
 def softmax_blocked(logits, probs):
     """Do `softmax` for rows that no cache holds."""
     n_rows, n_classes = logits.shape
-    flat, flat_out = logits.reshape(-1), probs.reshape(-1)
+    flat, flat_out = flat_of(logits), flat_of(probs)
     parts = empty_parts(n_classes)
     for row in range(n_rows):
         start, stop = row * n_classes, (row + 1) * n_classes
@@ -156,7 +156,7 @@ def softmax_blocked(logits, probs):
 def log_softmax_blocked(logits, log_probs):
     """Do `log_softmax` for rows that no cache holds."""
     n_rows, n_classes = logits.shape
-    flat, flat_out = logits.reshape(-1), log_probs.reshape(-1)
+    flat, flat_out = flat_of(logits), flat_of(log_probs)
     parts = empty_parts(n_classes)
     for row in range(n_rows):
         start, stop = row * n_classes, (row + 1) * n_classes
@@ -176,7 +176,7 @@ def log_softmax_blocked(logits, log_probs):
 def cross_entropy_blocked(logits, labels, ignore_index, losses):
     """Do `cross_entropy` for rows that no cache holds."""
     n_rows, n_classes = logits.shape
-    flat = logits.reshape(-1)
+    flat = flat_of(logits)
     parts = empty_parts(n_classes)
     for row in range(n_rows):
         if labels[row] == ignore_index:
@@ -197,7 +197,7 @@ def cross_entropy_blocked(logits, labels, ignore_index, losses):
 def cross_entropy_with_grad_blocked(logits, labels, ignore_index, weight, dloss, losses, dlogits):
     """Do `cross_entropy_with_grad` for rows that no cache holds."""
     n_rows, n_classes = logits.shape
-    flat, flat_out = logits.reshape(-1), dlogits.reshape(-1)
+    flat, flat_out = flat_of(logits), flat_of(dlogits)
     parts = empty_parts(n_classes)
     for row in range(n_rows):
         start, stop = row * n_classes, (row + 1) * n_classes
@@ -221,4 +221,5 @@ def cross_entropy_with_grad_blocked(logits, labels, ignore_index, weight, dloss,
         for block in prange(parts.shape[1]):
             arguments = scale_of(splat(flat, m)), row_quotient(flat, factor, total)
             write_block(quotient_of_exp, arguments, flat, start, stop, block, flat_out)
-        flat_out[label] = label_grad(factor, others, total)
+        put_label(flat_out, label, others)
+        flat_out[label] = first_lane(multiply(splat(flat, flat_out[label]), row_quotient(flat, factor, total)))

@@ -3,24 +3,15 @@
 import numpy as np
 from numba import prange
 
+from .bundles import CHUNK, any_ignored, empty_lanes, from_lanes, load_labels, store_losses, to_lanes
 from .elementary import multiply
-from .few import (
-    CHUNK,
-    any_ignored,
-    cross_entropy_lanes,
-    cross_entropy_with_grad_lanes,
-    empty_lanes,
-    from_lanes,
-    load_labels,
-    store_losses,
-    to_lanes,
-)
-from .jit import inline, require_all, serial, twins
+from .few import cross_entropy_lanes, cross_entropy_with_grad_lanes
+from .jit import apart, inline, require_all, serial, twins
 from .lanes import lanes_of
-from .memory import finish_streams
-from .rows import cross_entropy_row, label_grad, row_max, row_quotient
+from .memory import finish_streams, flat_of
+from .rows import cross_entropy_row, put_label, row_max, row_quotient
 from .runs import rows_in_a_run
-from .stores import cross_entropy_with_grad_row, row_range, sum_for_grad
+from .stores import cross_entropy_with_grad_row, is_small, row_range
 from .streams import stream_row, two_rows
 from .sums import sum_all
 
@@ -29,9 +20,9 @@ from .sums import sum_all
 def cross_entropy(logits, labels, ignore_index, losses):
     """Write each row's loss; 0 for ignored rows."""
     n_rows, n_classes = logits.shape
-    flat = logits.reshape(-1)
     run = rows_in_a_run(n_rows)
     for task in prange(-(-n_rows // run)):
+        flat = flat_of(logits)
         first = np.intp(task) * run
         last = min(first + run, n_rows)
         m, known = flat.dtype.type(0), False
@@ -59,9 +50,9 @@ def weight_of(row, weight, dloss):
 def cross_entropy_with_grad(logits, labels, ignore_index, weight, dloss, losses, dlogits):
     """Write each row's loss, and weight · dloss · (a − onehot(y)); both are 0 for ignored rows."""
     n_rows, n_classes = logits.shape
-    flat, flat_out = logits.reshape(-1), dlogits.reshape(-1)
     run = rows_in_a_run(n_rows)
     for task in prange(-(-n_rows // run)):
+        flat, flat_out = flat_of(logits), flat_of(dlogits)
         first = np.intp(task) * run
         last = min(first + run, n_rows)
         m, near, known = flat.dtype.type(0), False, False
@@ -84,17 +75,17 @@ def cross_entropy_with_grad(logits, labels, ignore_index, weight, dloss, losses,
 def cross_entropy_with_grad_streamed(logits, labels, ignore_index, weight, dloss, losses, dlogits):
     """Do `cross_entropy_with_grad` for results that no cache holds: each row is written during the next one."""
     n_rows, n_classes = logits.shape
-    flat, flat_out = logits.reshape(-1), dlogits.reshape(-1)
     run = rows_in_a_run(n_rows)
     n_runs = -(-n_rows // run)
     done = 0
     for task in prange(n_runs):
+        flat, flat_out = flat_of(logits), flat_of(dlogits)
         first = np.intp(task) * run
         exps, place, other_place, nothing = two_rows(flat, n_classes)
         pending = (row_quotient(flat, 0.0, 1.0), exps, nothing, flat_out, nothing, nothing)
-        pending_label, pending_value = nothing, 0.0
         last = min(first + run, n_rows)
         m, known = flat.dtype.type(0), False
+        small = 0  # a bit for each row of the run
         for row in range(first, last):
             start = row * n_classes
             stop = start + n_classes
@@ -110,18 +101,25 @@ def cross_entropy_with_grad_streamed(logits, labels, ignore_index, weight, dloss
             losses[row], others, total, m = cross_entropy_row(
                 flat, (start, stop, m), label, exps, place, multiply, pending, following
             )
-            if pending[-1]:
-                flat_out[pending_label] = pending_value
-            divisor = sum_for_grad(exps, place, place + n_classes, factor, total)
-            pending = (row_quotient(flat, factor, divisor), exps, place, flat_out, start, stop)
-            pending_label, pending_value = label, label_grad(factor, others, total)
+            put_label(exps, place + labels[row], others)
+            small |= is_small(flat, factor, total) << (row - first)
+            pending = (row_quotient(flat, factor, total), exps, place, flat_out, start, stop)
             place, other_place = other_place, place
         stream_row(multiply, pending)
         finish_streams()
-        if pending[-1]:
-            flat_out[pending_label] = pending_value
+        for row in range(first, last):
+            if small >> (row - first) & 1:
+                _again(flat, row, n_classes, labels[row], weight_of(row, weight, dloss), flat_out)
         done += 1
     require_all(done, n_runs)
+
+
+@apart
+def _again(logits, row, n_classes, label, weight, dlogits):
+    """Write a row's gradient once more, for `multiply` had to leave out what its small quotient makes too small."""
+    start = row * n_classes
+    m, near = row_range(logits, start, start + n_classes)
+    cross_entropy_with_grad_row(logits, (start, start + n_classes, m, near), start + label, weight, dlogits, 0)
 
 
 @inline
@@ -182,10 +180,10 @@ def _bundle_with_grad(args, row, n_rows, offset, room):
 def cross_entropy_few(logits, labels, ignore_index, losses):
     """Do `cross_entropy` for few classes, a bundle of rows at a time."""
     n_rows, n_classes = logits.shape
-    flat = logits.reshape(-1)
     n_chunks = -(-n_rows // CHUNK)
     done = 0
     for chunk in prange(n_chunks):
+        flat = flat_of(logits)
         first = np.intp(chunk) * CHUNK
         few_rows(flat, n_classes, labels, ignore_index, losses, first, min(first + CHUNK, n_rows), 0)
         done += 1
@@ -196,10 +194,10 @@ def cross_entropy_few(logits, labels, ignore_index, losses):
 def cross_entropy_with_grad_few(logits, labels, ignore_index, weight, dloss, losses, dlogits):
     """Do `cross_entropy_with_grad` for few classes, a bundle of rows at a time."""
     n_rows, n_classes = logits.shape
-    flat, flat_out = logits.reshape(-1), dlogits.reshape(-1)
     n_chunks = -(-n_rows // CHUNK)
     done = 0
     for chunk in prange(n_chunks):
+        flat, flat_out = flat_of(logits), flat_of(dlogits)
         first = np.intp(chunk) * CHUNK
         last = min(first + CHUNK, n_rows)
         few_rows_with_grad(flat, n_classes, labels, ignore_index, weight, dloss, losses, flat_out, first, last, 0)

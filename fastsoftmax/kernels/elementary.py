@@ -6,8 +6,8 @@ from .jit import inline
 from .lanes import (
     constant,
     fma,
-    greater,
     lanes_of,
+    magnitude,
     polynomial,
     split_exponent,
     where_equal,
@@ -89,7 +89,7 @@ def scale_of(top):
     e^(z − top) would round z − top, which costs up to |z − top|/2 ulp. Dividing by a power of two near e^top instead
     rounds nothing. Sums over the row and quotients of its entries do not see which power it was.
     """
-    shift = where_greater(_size(top), _exact(top), top, _zero(top))
+    shift = where_greater(magnitude(top), _exact(top), top, _zero(top))
     top = top - shift
     return shift, _round_to_power(top) - exponent_of(top) * _steps(top), top - _depth(top)
 
@@ -97,7 +97,7 @@ def scale_of(top):
 @inline
 def is_near(top, bottom):
     """Whether `exp_near` will do for all logits from `bottom` to `top`, in every lane."""
-    return greatest_lane(_size(top)) <= EXACT and greatest_lane(top - bottom) <= _NEAR
+    return greatest_lane(magnitude(top)) <= EXACT and greatest_lane(top - bottom) <= _NEAR
 
 
 @inline
@@ -147,7 +147,7 @@ def quotient_of(like, weights, totals):
         rest = fma(wide(0.0) - q[0], totals[0], weights[0]) / totals[0]
         low = join(like, rest, rest)
     low = where_equal(high - high, _zero(low), low, _zero(low))  # nothing where the higher part is infinite
-    floor = _smallest_normal(high) / _size(high)
+    floor = _smallest_normal(high) / magnitude(high)
     return high, low, floor, floor * _as_much_lower(high)
 
 
@@ -155,7 +155,8 @@ def quotient_of(like, weights, totals):
 def multiply(x, quotient):
     """Multiply by a quotient, rounded once; zero where that is below the smallest normal number."""
     high, low, high_floor, low_floor = quotient
-    return fma(zero_below(x, x, high_floor), high, zero_below(x, x, low_floor) * low)
+    size = magnitude(x)
+    return fma(zero_below(x, size, high_floor), high, zero_below(x, size, low_floor) * low)
 
 
 @inline
@@ -163,11 +164,6 @@ def multiply_near(x, quotient):
     """Do the same where no product is too small: for `exp_near` times quotients from `LEAST_NEAR_QUOTIENT` on."""
     high, low, _, _ = quotient
     return fma(x, high, x * low)
-
-
-@inline
-def _size(x):
-    return greater(x, _zero(x) - x)
 
 
 # 2·atanh(s) = 2s + s³·tail(s²) for s² ≤ 0.0295, likewise: relative error 4.6e-18.

@@ -7,8 +7,7 @@ bundle at once: 65,536 × 10 took 0.3 ms where row by row took 1.0.
 
 import math
 
-import numpy as np
-
+from .bundles import IGNORED, NO_LABEL
 from .elementary import (
     LEAST_NEAR_QUOTIENT,
     NO_HEADROOM,
@@ -23,53 +22,11 @@ from .elementary import (
     scale_of,
 )
 from .jit import apart, inline
-from .lanes import greater, lanes_of, less, splat, where_equal, where_greater, wide
-from .memory import load, load_integers, store, store_first, transpose, unaligned
+from .lanes import greater, lanes_of, less, magnitude, splat, where_equal, where_greater, wide
+from .memory import load, store
 from .rows import CANCELS, loss_of
-from .sums import add_four_to_sum, add_to_sum, empty_sum, greatest_lane, halves, halves_of_sum, join, matching_lane
+from .sums import add_four_to_sum, add_to_sum, empty_sum, greatest_lane, halves, halves_of_sum, join
 from .twofold import add_exp, log1p_twofold, settled
-
-CHUNK = 512  # rows that a thread takes at a time
-
-# Labels of rows that have none, and of rows to leave out.
-NO_LABEL = -2.0
-IGNORED = -1.0
-
-
-@inline
-def empty_lanes(like, n_classes):
-    """Make room for a bundle of rows: whole tiles of classes, each vector within a cache line (a tenth faster)."""
-    width = lanes_of(like)
-    size = -(-n_classes // width) * width * width
-    room = np.empty(size + width, like.dtype)
-    start = unaligned(room, 0)
-    return room[start : start + size]
-
-
-@inline
-def to_lanes(rows, first, n_rows, n_classes, lanes):
-    """Transpose rows into lanes; lanes without a row hold zeros."""
-    width = lanes_of(lanes)
-    for j in range(0, n_classes, width):
-        start, left = first * n_classes + j, n_classes - j
-        transpose(rows, start, n_classes, n_rows, left, lanes, j * width, width, width, width)
-
-
-@inline
-def from_lanes(lanes, n_rows, n_classes, rows, first):
-    """Transpose lanes back into rows."""
-    width = lanes_of(lanes)
-    for j in range(0, n_classes, width):
-        start, left = first * n_classes + j, n_classes - j
-        transpose(lanes, j * width, width, width, width, rows, start, n_classes, n_rows, left)
-
-
-@inline
-def store_losses(losses, row, n_rows, lanes, values):
-    """Store the float64 halves of a bundle's losses."""
-    store_first(losses, row, n_rows, values[0])
-    if lanes_of(lanes) == 16:
-        store_first(losses, row + 8, n_rows - 8, values[1])
 
 
 @inline
@@ -132,20 +89,20 @@ def _lanes_exp(exp, lanes, j, labels, scale, out, z_label):
 
 
 @inline
-def lanes_multiply(lanes, n_classes, quotient, near, labels, label_grad):
-    """Do `stores.multiply_row`, but `label_grad` takes the label's place."""
+def lanes_multiply(lanes, n_classes, quotient, near, labels, at_label):
+    """Do `stores.multiply_row`; `at_label` takes the label's place first, as `rows.put_label` does it."""
     if near:
-        _lanes_multiply(multiply_near, lanes, n_classes, quotient, labels, label_grad)
+        _lanes_multiply(multiply_near, lanes, n_classes, quotient, labels, at_label)
     else:
-        _lanes_multiply(multiply, lanes, n_classes, quotient, labels, label_grad)
+        _lanes_multiply(multiply, lanes, n_classes, quotient, labels, at_label)
 
 
 @inline
-def _lanes_multiply(product, lanes, n_classes, quotient, labels, label_grad):
+def _lanes_multiply(product, lanes, n_classes, quotient, labels, at_label):
     width = lanes_of(lanes)
     for j in range(n_classes):
-        value = product(load(lanes, j * width), quotient)
-        store(lanes, j * width, where_equal(labels, splat(lanes, j), label_grad, value))
+        value = where_equal(labels, splat(lanes, j), at_label, load(lanes, j * width))
+        store(lanes, j * width, product(value, quotient))
 
 
 @inline
@@ -166,7 +123,7 @@ def log_sum_lanes(lanes, n_classes, scratch):
     others, _ = lanes_exp_sum(lanes, n_classes, lanes_position(lanes, n_classes, m), near, scale, scratch)
     e_tops = halves(exp_scaled(m, scale))
     low, high = log1p(others[0] / e_tops[0]), log1p(others[1] / e_tops[1])
-    size = greater(m, splat(lanes, 0.0) - m)
+    size = magnitude(m)
     if math.isinf(greatest_lane(size)):  # there the sum is m itself, unless there is a NaN
         poison = splat(lanes, 0.0)
         for j in range(n_classes):
@@ -201,7 +158,7 @@ def logsumexp_lanes(lanes, n_classes, scratch):
 @inline
 def _lost(lse, log_sum):
     """Give a positive number in the lanes whose sum all but cancels, else 0: a NaN would hide the other lanes'."""
-    lost = wide(CANCELS) * log_sum - greater(lse, wide(0.0) - lse)
+    lost = wide(CANCELS) * log_sum - magnitude(lse)
     return where_greater(lost, wide(0.0), lost, wide(0.0))
 
 
@@ -241,20 +198,6 @@ def log_softmax_lanes(lanes, n_classes, scratch):
 
 
 @inline
-def load_labels(labels, row, n_rows, ignore_index):
-    """Load the labels of a bundle as float64 halves, IGNORED for those to ignore; eight lanes need the first."""
-    low, high = load_integers(labels, row, n_rows), load_integers(labels, row + 8, n_rows - 8)
-    ignored = wide(ignore_index)
-    return where_equal(low, ignored, wide(IGNORED), low), where_equal(high, ignored, wide(IGNORED), high)
-
-
-@inline
-def any_ignored(lanes, label_halves):
-    """Whether a bundle has rows to ignore, or may have: lanes without a row hold label 0."""
-    return matching_lane(join(splat(lanes, 0.0), *label_halves), splat(lanes, IGNORED)) < lanes_of(lanes)
-
-
-@inline
 def cross_entropy_lanes(lanes, n_classes, label_halves):
     """Do `rows.cross_entropy_row`, in float64 halves, and replace z_j by e_j; ignored rows have no loss."""
     top, near = lanes_range(lanes, n_classes)
@@ -283,9 +226,8 @@ def cross_entropy_with_grad_lanes(lanes, n_classes, label_halves, weights):
             store(lanes, j * width, load(lanes, j * width) * factor)
         others = (others[0] * factors[0], others[1] * factors[1])
         totals = (totals[0] * factors[0], totals[1] * factors[1])
-    minus_label = join(labels, others[0] * (low / totals[0]), others[1] * (high / totals[1]))
-    label_grad = splat(lanes, 0.0) - minus_label
-    lanes_multiply(lanes, n_classes, quotient_of(labels, (low, high), totals), near, labels, label_grad)
+    at_label = splat(lanes, 0.0) - join(labels, others[0], others[1])
+    lanes_multiply(lanes, n_classes, quotient_of(labels, (low, high), totals), near, labels, at_label)
     return losses
 
 
@@ -299,8 +241,7 @@ def _any_small(weights, totals, least):
 @inline
 def _smallness(weights, totals, least):
     """Give 1 in the lanes whose weight / total is below `least`, but not 0, and 0 in the others."""
-    size = greater(weights, wide(0.0) - weights)
-    small = where_greater(wide(least) * totals, size, wide(1.0), wide(0.0))
+    small = where_greater(wide(least) * totals, magnitude(weights), wide(1.0), wide(0.0))
     return where_equal(weights, wide(0.0), wide(0.0), small)
 
 

@@ -110,12 +110,18 @@ _register_operator(operator.mul, "fmul")
 _register_operator(operator.truediv, "fdiv")
 
 
+def build_float_call(builder, name, *args):
+    """Build a call of an LLVM function of vectors."""
+    vector = args[0].type
+    suffix = "f32" if vector.element == ir.FloatType() else "f64"
+    function_type = ir.FunctionType(vector, [vector] * len(args))
+    name = f"llvm.{name}.v{vector.count}{suffix}"
+    return builder.call(cgutils.get_or_insert_function(builder.module, function_type, name), args)
+
+
 def build_fma(builder, a, b, c):
     """Build a·b + c, rounded once."""
-    suffix = "f32" if a.type.element == ir.FloatType() else "f64"
-    function_type = ir.FunctionType(a.type, [a.type] * 3)
-    name = f"llvm.fma.v{a.type.count}{suffix}"
-    return builder.call(cgutils.get_or_insert_function(builder.module, function_type, name), [a, b, c])
+    return build_float_call(builder, "fma", a, b, c)
 
 
 @intrinsic
@@ -124,6 +130,14 @@ def fma(typingctx, a, b, c):
     if not all_lanes(a, b, c):
         return None
     return a(a, b, c), lambda context, builder, sig, args: build_fma(builder, *args)
+
+
+@intrinsic
+def magnitude(typingctx, x):
+    """Compute |x|."""
+    if not all_lanes(x):
+        return None
+    return x(x), lambda context, builder, sig, args: build_float_call(builder, "fabs", *args)
 
 
 @intrinsic

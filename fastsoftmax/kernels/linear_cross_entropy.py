@@ -6,7 +6,7 @@ from numba import prange
 from .cross_entropy import few_rows, few_rows_with_grad
 from .jit import inline, require_all, twins
 from .lanes import lanes_of
-from .memory import load_first, store_first
+from .memory import flat_of, load_first, store_first
 from .reductions import (
     BLOCK,
     add_rows,
@@ -39,11 +39,11 @@ def linear_cross_entropy_few(inputs, weight, bias, labels, ignore_index, losses)
     """Write each row's loss for few classes: one pass over the inputs, a strip of rows at a time."""
     n_rows, n_features = inputs.shape
     n_classes = weight.shape[1]
-    flat, flat_weight = inputs.reshape(-1), transposed(weight)
     n_blocks, block_rows = blocks_of(n_rows, BLOCK)
-    strip = strip_of(flat, n_features)
+    strip = strip_of(inputs, n_features)
     done = 0
     for block in prange(n_blocks):
+        flat, flat_weight = flat_of(inputs), transposed(weight)
         logits = np.empty(strip * n_classes, inputs.dtype)
         first = np.intp(block) * block_rows
         last = min(first + block_rows, n_rows)
@@ -66,14 +66,14 @@ def linear_cross_entropy_with_grad_few(
     """
     n_rows, n_features = inputs.shape
     n_classes = weight.shape[1]
-    flat, flat_dinputs, flat_weight = inputs.reshape(-1), dinputs.reshape(-1), transposed(weight)
     no_rows = np.empty(0, inputs.dtype)
     n_blocks, block_rows = blocks_of(n_rows, BLOCK)
-    strip, chains = strip_of(flat, n_features), chains_of(n_rows)
-    weight_sums = np.zeros((n_blocks, partial_size(flat, n_features, n_classes)))
+    strip, chains = strip_of(inputs, n_features), chains_of(n_rows)
+    weight_sums = np.zeros((n_blocks, partial_size(inputs, n_features, n_classes)))
     bias_sums = np.zeros((n_blocks, n_classes))
     done = 0
     for block in prange(n_blocks):
+        flat, flat_dinputs, flat_weight = flat_of(inputs), flat_of(dinputs), transposed(weight)
         logits = np.empty(strip * n_classes, inputs.dtype)
         grads = np.empty(strip * round_up(n_classes, TILE_COLUMNS), inputs.dtype)
         block_bias_sums = column_sums(flat, n_classes)
@@ -107,8 +107,8 @@ def _add_bias(logits, start, stop, bias):
 def biased_cross_entropy(logits, bias, labels, ignore_index, losses):
     """Write each row's loss; the logits lack their bias yet, and get it."""
     n_rows, n_classes = logits.shape
-    flat = logits.reshape(-1)
     for row in prange(n_rows):
+        flat = flat_of(logits)
         start = np.intp(row) * n_classes
         stop = start + n_classes
         _add_bias(flat, start, stop, bias)
@@ -126,12 +126,12 @@ def biased_cross_entropy_with_grad(logits, bias, labels, ignore_index, factor, l
     Four rows are added to ∂L/∂b at a time, while the second-level cache holds them.
     """
     n_rows, n_classes = logits.shape
-    flat = logits.reshape(-1)
     block_rows = -(-n_rows // (4 * _BIAS_BLOCKS)) * 4
     n_blocks = -(-n_rows // block_rows)
     partial = np.zeros((n_blocks, n_classes))
     done = 0
     for block in prange(n_blocks):
+        flat = flat_of(logits)
         sums = column_sums(flat, n_classes)
         first = np.intp(block) * block_rows
         last = min(first + block_rows, n_rows)

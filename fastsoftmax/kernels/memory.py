@@ -7,6 +7,7 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
+from numba.np.arrayobj import populate_array
 
 from .jit import inline
 from .lanes import INT32, Lanes, all_lanes, build_int_splat, build_lane_numbers, build_splat, vector_type
@@ -43,6 +44,34 @@ def _call(builder, name, result, args):
 def _first(builder, count, lanes):
     """Build the mask of the first `count` lanes."""
     return builder.icmp_signed("<", build_lane_numbers(lanes), build_int_splat(builder, lanes, count))
+
+
+@intrinsic
+def flat_of(typingctx, array):
+    """View an argument of a kernel as one dimension, without counting a reference; its caller has one.
+
+    Numba counts references to the arrays that a loop hands on where the loop has branches, by calls, across which no
+    vector stays in a register: 81,920 × 100 softmax took 4.8 ms on one thread, and takes 2.9. It does so too for what
+    comes into the loop of a `prange` from outside, so the view is made inside.
+    """
+    if not _is_contiguous(array):
+        return None
+    flat = types.Array(array.dtype, 1, "C", aligned=array.aligned)
+
+    def codegen(context, builder, sig, args):
+        argument = context.make_array(array)(context, builder, args[0])
+        view = context.make_array(flat)(context, builder)
+        populate_array(
+            view,
+            data=argument.data,
+            shape=[argument.nitems],
+            strides=[argument.itemsize],
+            itemsize=argument.itemsize,
+            meminfo=None,
+        )
+        return view._getvalue()
+
+    return flat(array), codegen
 
 
 @intrinsic

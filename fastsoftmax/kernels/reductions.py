@@ -11,7 +11,7 @@ from numba import prange
 
 from .jit import inline, require_all, twins
 from .lanes import lanes_of
-from .memory import load, load_first, prefetch, store
+from .memory import flat_of, load, load_first, prefetch, store
 from .sums import add_to_sum
 from .tiles import (
     TILE_COLUMNS,
@@ -88,7 +88,6 @@ def settle(doutputs, sums, total, count):
 def bias_grad(doutputs, dbias):
     """Write ∂L/∂b = Σ_i ∂L/∂z_i."""
     n_rows, n_columns = doutputs.shape
-    flat = doutputs.reshape(-1)
     n_spans = -(-n_columns // _SPAN)
     n_blocks, block_rows = blocks_of(n_rows, BLOCK)
     if n_spans >= 8:
@@ -97,6 +96,7 @@ def bias_grad(doutputs, dbias):
     n_tasks = n_spans * n_blocks
     done = 0
     for task in prange(n_tasks):
+        flat = flat_of(doutputs)
         span, block = np.intp(task) % n_spans, np.intp(task) // n_spans
         column = span * _SPAN
         count = min(_SPAN, n_columns - column)
@@ -124,12 +124,12 @@ def weight_grad(inputs, doutputs, dweight):
     """Write ∂L/∂W = Xᵀ·∂L/∂z; made for few columns of ∂L/∂z."""
     n_rows, n_features = inputs.shape
     n_columns = doutputs.shape[1]
-    flat, flat_doutputs = inputs.reshape(-1), doutputs.reshape(-1)
-    strip, chains = strip_of(flat, n_features), chains_of(n_rows)
+    strip, chains = strip_of(inputs, n_features), chains_of(n_rows)
     n_blocks, block_rows = blocks_of(n_rows, BLOCK)
-    partial = np.zeros((n_blocks, partial_size(flat, n_features, n_columns)))
+    partial = np.zeros((n_blocks, partial_size(inputs, n_features, n_columns)))
     done = 0
     for block in prange(n_blocks):
+        flat, flat_doutputs = flat_of(inputs), flat_of(doutputs)
         grads = np.empty(strip * round_up(n_columns, TILE_COLUMNS), inputs.dtype)
         first = np.intp(block) * block_rows
         last = min(first + block_rows, n_rows)
@@ -166,11 +166,11 @@ def input_grad(doutputs, weight, dinputs):
     """Write ∂L/∂X = ∂L/∂z·Wᵀ; made for few columns of ∂L/∂z."""
     n_rows, n_columns = doutputs.shape
     n_features = weight.shape[0]
-    flat, flat_out = doutputs.reshape(-1), dinputs.reshape(-1)
     flat_weight = transposed(weight)
     n_strips = -(-n_rows // _STRIP)
     done = 0
     for strip in prange(n_strips):
+        flat, flat_out = flat_of(doutputs), flat_of(dinputs)
         first = np.intp(strip) * _STRIP
         count = min(_STRIP, n_rows - first)
         grads = np.empty(_STRIP * round_up(n_columns, TILE_COLUMNS), doutputs.dtype)

@@ -243,6 +243,6 @@ def loss_and_sum(logits, m, z_label, scale, others):
 
 
 @inline
-def label_grad(weight, others, total):
-    """Compute weight · (a_y − 1): that would cancel where the model is sure; −Σ_{j≠y} e_j / Σ_j e_j does not."""
-    return -weight * (others / total)
+def put_label(exps, at, others):
+    """Put −Σ_{j≠y} e_j in the label's place: over Σ_j e_j that is a_y − 1, which cancels where the model is sure."""
+    exps[at] = -others

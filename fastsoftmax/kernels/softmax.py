@@ -4,20 +4,13 @@ import numpy as np
 from numba import prange
 
 from .backward_rows import log_softmax_backward_row, softmax_backward_row
+from .bundles import CHUNK, empty_lanes, from_lanes, to_lanes
 from .careful import careful_logsumexp
 from .elementary import multiply
-from .few import (
-    CHUNK,
-    empty_lanes,
-    from_lanes,
-    log_softmax_lanes,
-    logsumexp_lanes,
-    softmax_lanes,
-    to_lanes,
-)
+from .few import log_softmax_lanes, logsumexp_lanes, softmax_lanes
 from .jit import require_all, twins
 from .lanes import lanes_of, splat
-from .memory import finish_streams, store_first
+from .memory import finish_streams, flat_of, store_first
 from .rows import (
     log_softmax_row,
     logsumexp_row,
@@ -36,9 +29,9 @@ from .streams import stream_row, two_rows
 def softmax(logits, probs):
     """Write the probabilities of each row."""
     n_rows, n_classes = logits.shape
-    flat, flat_out = logits.reshape(-1), probs.reshape(-1)
     run = rows_in_a_run(n_rows)
     for task in prange(-(-n_rows // run)):
+        flat, flat_out = flat_of(logits), flat_of(probs)
         first = np.intp(task) * run
         last = min(first + run, n_rows)
         m, near = row_range(flat, first * n_classes, (first + 1) * n_classes)
@@ -52,8 +45,8 @@ def softmax(logits, probs):
 def log_softmax(logits, log_probs):
     """Write the log-probabilities of each row."""
     n_rows, n_classes = logits.shape
-    flat, flat_out = logits.reshape(-1), log_probs.reshape(-1)
     for row in prange(n_rows):
+        flat, flat_out = flat_of(logits), flat_of(log_probs)
         start = np.intp(row) * n_classes
         log_softmax_row(flat, start, start + n_classes, flat_out)
 
@@ -62,9 +55,9 @@ def log_softmax(logits, log_probs):
 def logsumexp(logits, lse):
     """Write log Σ_j e^z_j of each row."""
     n_rows, n_classes = logits.shape
-    flat = logits.reshape(-1)
     run = rows_in_a_run(n_rows)
     for task in prange(-(-n_rows // run)):
+        flat = flat_of(logits)
         first = np.intp(task) * run
         last = min(first + run, n_rows)
         m = row_max(flat, first * n_classes, (first + 1) * n_classes)
@@ -83,11 +76,11 @@ def logsumexp(logits, lse):
 def softmax_streamed(logits, probs):
     """Do `softmax` for results that no cache holds: each row is written during the next one."""
     n_rows, n_classes = logits.shape
-    flat, flat_out = logits.reshape(-1), probs.reshape(-1)
     run = rows_in_a_run(n_rows)
     n_runs = -(-n_rows // run)
     done = 0
     for task in prange(n_runs):
+        flat, flat_out = flat_of(logits), flat_of(probs)
         first = np.intp(task) * run
         exps, place, other_place, nothing = two_rows(flat, n_classes)
         pending = (row_quotient(flat, 0.0, 1.0), exps, nothing, flat_out, nothing, nothing)
@@ -110,9 +103,9 @@ def softmax_streamed(logits, probs):
 def log_softmax_streamed(logits, log_probs):
     """Do `log_softmax` for results that no cache holds: each row is written during the next one."""
     n_rows, n_classes = logits.shape
-    flat, flat_out = logits.reshape(-1), log_probs.reshape(-1)
     run = rows_in_a_run(n_rows)
     for task in prange(-(-n_rows // run)):
+        flat, flat_out = flat_of(logits), flat_of(log_probs)
         first = np.intp(task) * run
         nothing = np.intp(0)
         no_sums = (splat(flat, 0.0), splat(flat, 0.0))
@@ -133,11 +126,11 @@ def log_softmax_streamed(logits, log_probs):
 def softmax_few(logits, probs):
     """Do `softmax` for few classes, a bundle of rows at a time."""
     n_rows, n_classes = logits.shape
-    flat, flat_out = logits.reshape(-1), probs.reshape(-1)
-    width = lanes_of(flat)
+    width = lanes_of(logits)
     n_chunks = -(-n_rows // CHUNK)
     done = 0
     for chunk in prange(n_chunks):
+        flat, flat_out = flat_of(logits), flat_of(probs)
         lanes = empty_lanes(flat, n_classes)
         first = np.intp(chunk) * CHUNK
         for row in range(first, min(first + CHUNK, n_rows), width):
@@ -153,11 +146,11 @@ def softmax_few(logits, probs):
 def log_softmax_few(logits, log_probs):
     """Do `log_softmax` for few classes, a bundle of rows at a time."""
     n_rows, n_classes = logits.shape
-    flat, flat_out = logits.reshape(-1), log_probs.reshape(-1)
-    width = lanes_of(flat)
+    width = lanes_of(logits)
     n_chunks = -(-n_rows // CHUNK)
     done = 0
     for chunk in prange(n_chunks):
+        flat, flat_out = flat_of(logits), flat_of(log_probs)
         lanes, scratch = empty_lanes(flat, n_classes), empty_lanes(flat, n_classes)
         first = np.intp(chunk) * CHUNK
         for row in range(first, min(first + CHUNK, n_rows), width):
@@ -173,11 +166,11 @@ def log_softmax_few(logits, log_probs):
 def logsumexp_few(logits, lse):
     """Do `logsumexp` for few classes, a bundle of rows at a time."""
     n_rows, n_classes = logits.shape
-    flat = logits.reshape(-1)
-    width = lanes_of(flat)
+    width = lanes_of(logits)
     n_chunks = -(-n_rows // CHUNK)
     done = 0
     for chunk in prange(n_chunks):
+        flat = flat_of(logits)
         lanes, scratch = empty_lanes(flat, n_classes), empty_lanes(flat, n_classes)
         first = np.intp(chunk) * CHUNK
         for row in range(first, min(first + CHUNK, n_rows), width):
@@ -192,8 +185,8 @@ def logsumexp_few(logits, lse):
 def softmax_backward(probs, dprobs, dlogits):
     """Write each row's gradient behind a softmax."""
     n_rows, n_classes = probs.shape
-    flat, flat_grad, flat_out = probs.reshape(-1), dprobs.reshape(-1), dlogits.reshape(-1)
     for row in prange(n_rows):
+        flat, flat_grad, flat_out = flat_of(probs), flat_of(dprobs), flat_of(dlogits)
         start = np.intp(row) * n_classes
         softmax_backward_row(flat, flat_grad, start, start + n_classes, flat_out, False)
 
@@ -202,8 +195,8 @@ def softmax_backward(probs, dprobs, dlogits):
 def softmax_backward_streamed(probs, dprobs, dlogits):
     """Do `softmax_backward` for results that no cache holds, past the caches."""
     n_rows, n_classes = probs.shape
-    flat, flat_grad, flat_out = probs.reshape(-1), dprobs.reshape(-1), dlogits.reshape(-1)
     for row in prange(n_rows):
+        flat, flat_grad, flat_out = flat_of(probs), flat_of(dprobs), flat_of(dlogits)
         start = np.intp(row) * n_classes
         softmax_backward_row(flat, flat_grad, start, start + n_classes, flat_out, True)
         finish_streams()
@@ -213,8 +206,8 @@ def softmax_backward_streamed(probs, dprobs, dlogits):
 def log_softmax_backward(log_probs, dlog_probs, dlogits):
     """Write each row's gradient behind a log-softmax."""
     n_rows, n_classes = log_probs.shape
-    flat, flat_grad, flat_out = log_probs.reshape(-1), dlog_probs.reshape(-1), dlogits.reshape(-1)
     for row in prange(n_rows):
+        flat, flat_grad, flat_out = flat_of(log_probs), flat_of(dlog_probs), flat_of(dlogits)
         start = np.intp(row) * n_classes
         log_softmax_backward_row(flat, flat_grad, start, start + n_classes, flat_out, False)
 
@@ -223,8 +216,8 @@ def log_softmax_backward(log_probs, dlog_probs, dlogits):
 def log_softmax_backward_streamed(log_probs, dlog_probs, dlogits):
     """Do `log_softmax_backward` for results that no cache holds, past the caches."""
     n_rows, n_classes = log_probs.shape
-    flat, flat_grad, flat_out = log_probs.reshape(-1), dlog_probs.reshape(-1), dlogits.reshape(-1)
     for row in prange(n_rows):
+        flat, flat_grad, flat_out = flat_of(log_probs), flat_of(dlog_probs), flat_of(dlogits)
         start = np.intp(row) * n_classes
         log_softmax_backward_row(flat, flat_grad, start, start + n_classes, flat_out, True)
         finish_streams()
