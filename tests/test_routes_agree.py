@@ -118,7 +118,8 @@ def test_streamed_is_stored(name, rows, classes, dtype, twin, arguments, results
 def test_regimes():
     """Each is reached, and in place never streams."""
     kernels = {"few": 1, "many": 2, "streamed": 3}
-    wide, narrow = np.empty((2048, 8192), np.float32), np.empty((2**18, 64), np.float32)
+    wide = np.empty((regimes.STREAM_BYTES // (8_000 * 4), 8_000), np.float32)
+    narrow = np.empty((2**18, 64), np.float32)
     assert regimes.choose([wide], np.empty_like(wide), **kernels) == 3
     assert regimes.choose([wide], wide, **kernels) == 2
     assert regimes.choose([np.empty_like(wide), wide], wide, **kernels) == 2

@@ -3,28 +3,47 @@
 A bundle is transposed, so that each of its rows has a lane: the vectors of `lanes` hold a class each.
 """
 
-import numpy as np
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+from numba.np.arrayobj import populate_array
 
 from .jit import inline
-from .lanes import lanes_of, splat, where_equal, wide
-from .memory import load_integers, store_first, transpose, unaligned
+from .lanes import Lanes, lanes_of, splat, vector_type, where_equal, wide
+from .memory import load_integers, store_first, transpose
+from .regimes import FEW_CLASSES
 from .sums import join, matching_lane
 
 CHUNK = 512  # rows that a thread takes at a time
+# Room beside a bundle: what the compiler keeps behind it must not agree with the first classes in the last 12 bits of
+# its address, or loads wait for stores (65,536 × 10 losses took 0.14 ms, 0.125 so).
+_APART = 32
 
 # Labels of rows that have none, and of rows to leave out.
 NO_LABEL = -2.0
 IGNORED = -1.0
 
 
-@inline
-def empty_lanes(like, n_classes):
-    """Make room for a bundle of rows: whole tiles of classes, each vector within a cache line (a tenth faster)."""
-    width = lanes_of(like)
-    size = -(-n_classes // width) * width * width
-    room = np.empty(size + width, like.dtype)
-    start = unaligned(room, 0)
-    return room[start : start + size]
+@intrinsic
+def empty_lanes(typingctx, like):
+    """Make room on the stack for a vector of each of few classes, within a cache line each (a tenth faster).
+
+    Memory of its own could be missing, and Numba would count references to it (see `memory.flat_of`): 65,536 × 10
+    logsumexp took 0.177 ms, and takes 0.133.
+    """
+    array, vector = types.Array(like.dtype, 1, "C"), vector_type(Lanes(like.dtype))
+
+    def codegen(context, builder, sig, args):
+        room = cgutils.alloca_once(builder, vector, size=FEW_CLASSES + _APART)
+        room.align = 64
+        data = builder.bitcast(room, context.get_data_type(like.dtype).as_pointer())
+        size = context.get_constant(types.intp, FEW_CLASSES * vector.count)
+        itemsize = context.get_constant(types.intp, like.dtype.bitwidth // 8)
+        lanes = context.make_array(array)(context, builder)
+        populate_array(lanes, data=data, shape=[size], strides=[itemsize], itemsize=itemsize, meminfo=None)
+        return lanes._getvalue()
+
+    return array(like), codegen
 
 
 @inline

@@ -8,7 +8,7 @@ from .elementary import multiply
 from .few import cross_entropy_lanes, cross_entropy_with_grad_lanes
 from .jit import apart, inline, require_all, serial, twins
 from .lanes import lanes_of
-from .memory import finish_streams, flat_of
+from .memory import finish_streams, flat_of, load
 from .rows import cross_entropy_row, put_label, row_max, row_quotient
 from .runs import rows_in_a_run
 from .stores import cross_entropy_with_grad_row, is_small, row_range
@@ -126,7 +126,7 @@ def _again(logits, row, n_classes, label, weight, dlogits):
 def few_rows(logits, n_classes, labels, ignore_index, losses, first, last, offset):
     """Write the losses of rows first to last, a bundle at a time; their logits begin `offset` rows earlier."""
     width = lanes_of(logits)
-    lanes = empty_lanes(logits, n_classes)
+    lanes = empty_lanes(logits)
     args = (logits, n_classes, labels, ignore_index, losses)
     whole = last - (last - first) % width
     for row in range(first, whole, width):  # the number of rows is a constant to the compiler here
@@ -148,7 +148,9 @@ def _bundle(args, row, n_rows, offset, lanes):
 def few_rows_with_grad(logits, n_classes, labels, ignore_index, weight, dloss, losses, dlogits, first, last, offset):
     """Do the same, and write the gradient, which begins `offset` rows earlier too."""
     width = lanes_of(logits)
-    room = (empty_lanes(logits, n_classes), np.full(16, weight))
+    weights = empty_lanes(losses)  # a float64 a row
+    weights[:16] = weight
+    room = (empty_lanes(logits), weights)
     args = (logits, n_classes, labels, ignore_index, weight, dloss, losses, dlogits)
     whole = last - (last - first) % width
     for row in range(first, whole, width):
@@ -166,7 +168,8 @@ def _bundle_with_grad(args, row, n_rows, offset, room):
             weights[lane] = weight_of(row + lane, weight, dloss)
     to_lanes(logits, row - offset, n_rows, n_classes, lanes)
     bundle_labels = load_labels(labels, row, n_rows, ignore_index)
-    bundle_losses = cross_entropy_with_grad_lanes(lanes, n_classes, bundle_labels, weights)
+    bundle_weights = load(weights, 0), load(weights, 8)
+    bundle_losses = cross_entropy_with_grad_lanes(lanes, n_classes, bundle_labels, bundle_weights)
     store_losses(losses, row, n_rows, lanes, bundle_losses)
     from_lanes(lanes, n_rows, n_classes, dlogits, row - offset)
     if any_ignored(lanes, bundle_labels):
@@ -180,29 +183,21 @@ def _bundle_with_grad(args, row, n_rows, offset, room):
 def cross_entropy_few(logits, labels, ignore_index, losses):
     """Do `cross_entropy` for few classes, a bundle of rows at a time."""
     n_rows, n_classes = logits.shape
-    n_chunks = -(-n_rows // CHUNK)
-    done = 0
-    for chunk in prange(n_chunks):
+    for chunk in prange(-(-n_rows // CHUNK)):
         flat = flat_of(logits)
         first = np.intp(chunk) * CHUNK
         few_rows(flat, n_classes, labels, ignore_index, losses, first, min(first + CHUNK, n_rows), 0)
-        done += 1
-    require_all(done, n_chunks)
 
 
 @twins
 def cross_entropy_with_grad_few(logits, labels, ignore_index, weight, dloss, losses, dlogits):
     """Do `cross_entropy_with_grad` for few classes, a bundle of rows at a time."""
     n_rows, n_classes = logits.shape
-    n_chunks = -(-n_rows // CHUNK)
-    done = 0
-    for chunk in prange(n_chunks):
+    for chunk in prange(-(-n_rows // CHUNK)):
         flat, flat_out = flat_of(logits), flat_of(dlogits)
         first = np.intp(chunk) * CHUNK
         last = min(first + CHUNK, n_rows)
         few_rows_with_grad(flat, n_classes, labels, ignore_index, weight, dloss, losses, flat_out, first, last, 0)
-        done += 1
-    require_all(done, n_chunks)
 
 
 @serial

@@ -214,20 +214,19 @@ def cross_entropy_lanes(lanes, n_classes, label_halves):
 
 @inline
 def cross_entropy_with_grad_lanes(lanes, n_classes, label_halves, weights):
-    """Do `stores.cross_entropy_with_grad_row`; `weights` holds a float64 a row. The caller zeroes ignored rows."""
+    """Do `stores.cross_entropy_with_grad_row`, with `weights` in halves. The caller zeroes ignored rows."""
     losses, others, totals, near = cross_entropy_lanes(lanes, n_classes, label_halves)
     labels = join(splat(lanes, 0.0), *label_halves)
-    low, high = load(weights, 0), load(weights, 8)
-    near = near and not _any_small((low, high), totals, LEAST_NEAR_QUOTIENT)
-    if not near and _any_small((low, high), totals, least_quotient(lanes)):
-        factors = (_factor(low, totals[0], lanes), _factor(high, totals[1], lanes))
+    near = near and not _any_small(weights, totals, LEAST_NEAR_QUOTIENT)
+    if not near and _any_small(weights, totals, least_quotient(lanes)):
+        factors = (_factor(weights[0], totals[0], lanes), _factor(weights[1], totals[1], lanes))
         factor, width = join(labels, factors[0], factors[1]), lanes_of(lanes)
         for j in range(n_classes):
             store(lanes, j * width, load(lanes, j * width) * factor)
         others = (others[0] * factors[0], others[1] * factors[1])
         totals = (totals[0] * factors[0], totals[1] * factors[1])
     at_label = splat(lanes, 0.0) - join(labels, others[0], others[1])
-    lanes_multiply(lanes, n_classes, quotient_of(labels, (low, high), totals), near, labels, at_label)
+    lanes_multiply(lanes, n_classes, quotient_of(labels, weights, totals), near, labels, at_label)
     return losses
 
 

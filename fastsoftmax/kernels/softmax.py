@@ -127,19 +127,15 @@ def softmax_few(logits, probs):
     """Do `softmax` for few classes, a bundle of rows at a time."""
     n_rows, n_classes = logits.shape
     width = lanes_of(logits)
-    n_chunks = -(-n_rows // CHUNK)
-    done = 0
-    for chunk in prange(n_chunks):
+    for chunk in prange(-(-n_rows // CHUNK)):
         flat, flat_out = flat_of(logits), flat_of(probs)
-        lanes = empty_lanes(flat, n_classes)
+        lanes = empty_lanes(logits)
         first = np.intp(chunk) * CHUNK
         for row in range(first, min(first + CHUNK, n_rows), width):
             count = min(width, n_rows - row)
             to_lanes(flat, row, count, n_classes, lanes)
             softmax_lanes(lanes, n_classes)
             from_lanes(lanes, count, n_classes, flat_out, row)
-        done += 1
-    require_all(done, n_chunks)
 
 
 @twins
@@ -147,19 +143,15 @@ def log_softmax_few(logits, log_probs):
     """Do `log_softmax` for few classes, a bundle of rows at a time."""
     n_rows, n_classes = logits.shape
     width = lanes_of(logits)
-    n_chunks = -(-n_rows // CHUNK)
-    done = 0
-    for chunk in prange(n_chunks):
+    for chunk in prange(-(-n_rows // CHUNK)):
         flat, flat_out = flat_of(logits), flat_of(log_probs)
-        lanes, scratch = empty_lanes(flat, n_classes), empty_lanes(flat, n_classes)
+        lanes, scratch = empty_lanes(logits), empty_lanes(logits)
         first = np.intp(chunk) * CHUNK
         for row in range(first, min(first + CHUNK, n_rows), width):
             count = min(width, n_rows - row)
             to_lanes(flat, row, count, n_classes, lanes)
             log_softmax_lanes(lanes, n_classes, scratch)
             from_lanes(lanes, count, n_classes, flat_out, row)
-        done += 1
-    require_all(done, n_chunks)
 
 
 @twins
@@ -167,18 +159,14 @@ def logsumexp_few(logits, lse):
     """Do `logsumexp` for few classes, a bundle of rows at a time."""
     n_rows, n_classes = logits.shape
     width = lanes_of(logits)
-    n_chunks = -(-n_rows // CHUNK)
-    done = 0
-    for chunk in prange(n_chunks):
+    for chunk in prange(-(-n_rows // CHUNK)):
         flat = flat_of(logits)
-        lanes, scratch = empty_lanes(flat, n_classes), empty_lanes(flat, n_classes)
+        lanes, scratch = empty_lanes(logits), empty_lanes(logits)
         first = np.intp(chunk) * CHUNK
         for row in range(first, min(first + CHUNK, n_rows), width):
             count = min(width, n_rows - row)
             to_lanes(flat, row, count, n_classes, lanes)
             store_first(lse, row, count, logsumexp_lanes(lanes, n_classes, scratch))
-        done += 1
-    require_all(done, n_chunks)
 
 
 @twins
