@@ -183,10 +183,13 @@ def softmax_backward(probs, dprobs, dlogits):
 def softmax_backward_streamed(probs, dprobs, dlogits):
     """Do `softmax_backward` for results that no cache holds, past the caches."""
     n_rows, n_classes = probs.shape
-    for row in prange(n_rows):
+    run = rows_in_a_run(n_rows)
+    for task in prange(-(-n_rows // run)):
         flat, flat_grad, flat_out = flat_of(probs), flat_of(dprobs), flat_of(dlogits)
-        start = np.intp(row) * n_classes
-        softmax_backward_row(flat, flat_grad, start, start + n_classes, flat_out, True)
+        first = np.intp(task) * run
+        for row in range(first, min(first + run, n_rows)):
+            start = row * n_classes
+            softmax_backward_row(flat, flat_grad, start, start + n_classes, flat_out, True)
         finish_streams()
 
 
@@ -204,8 +207,11 @@ def log_softmax_backward(log_probs, dlog_probs, dlogits):
 def log_softmax_backward_streamed(log_probs, dlog_probs, dlogits):
     """Do `log_softmax_backward` for results that no cache holds, past the caches."""
     n_rows, n_classes = log_probs.shape
-    for row in prange(n_rows):
+    run = rows_in_a_run(n_rows)
+    for task in prange(-(-n_rows // run)):
         flat, flat_grad, flat_out = flat_of(log_probs), flat_of(dlog_probs), flat_of(dlogits)
-        start = np.intp(row) * n_classes
-        log_softmax_backward_row(flat, flat_grad, start, start + n_classes, flat_out, True)
+        first = np.intp(task) * run
+        for row in range(first, min(first + run, n_rows)):
+            start = row * n_classes
+            log_softmax_backward_row(flat, flat_grad, start, start + n_classes, flat_out, True)
         finish_streams()
