@@ -17,6 +17,7 @@ from fastsoftmax.kernels.labels import count_labels
 Array = npt.NDArray[Any]
 
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+_INT64 = np.dtype(np.int64)
 _REDUCTIONS = ("mean", "sum", "none")
 _LINE = 64
 
@@ -34,6 +35,8 @@ def floats(name: str, value: object) -> Array:
 
 
 def _array(name: str, value: object) -> Array:
+    if type(value) is np.ndarray:
+        return value
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name}: expected an array without a mask, got a masked array")
     if isinstance(value, np.ndarray):
@@ -223,7 +226,7 @@ def class_labels(
 
 
 def _int64(labels: Array, ignored: int) -> Array:
-    if labels.dtype == np.int64 and labels.dtype.isnative:
+    if labels.dtype == _INT64 and labels.dtype.isnative:
         return labels
     converted = labels.astype(np.int64)
     if labels.dtype.kind == "u" and labels.dtype.itemsize == 8:

@@ -63,9 +63,8 @@ def cross_entropy(
     array = arrays.floats("logits", logits)
     axis = arrays.class_axis("logits", array, axis)
     arrays.check_reduction(reduction)
-    flat_labels, ignored, counted = arrays.class_labels(
-        labels, arrays.row_shape(array, axis), array.shape[axis], ignore_index
-    )
+    shape = arrays.row_shape(array, axis)
+    flat_labels, ignored, counted = arrays.class_labels(labels, shape, array.shape[axis], ignore_index)
     rows = arrays.rows_of(array, axis)
     losses = np.empty(len(rows))
     kernel = choose(
@@ -76,7 +75,7 @@ def cross_entropy(
         blocked=blocked.cross_entropy_blocked,
     )
     threads.run(kernel, rows.size, rows, flat_labels, ignored, losses)
-    return reduce(losses, counted, reduction, array.dtype, arrays.row_shape(array, axis))
+    return reduce(losses, counted, reduction, array.dtype, shape)
 
 
 def cross_entropy_with_grad(
@@ -131,9 +130,8 @@ def cross_entropy_with_grad(
     if out is not None:
         arrays.check_out(out, array.shape, array.dtype)
     factor, row_factors = arrays.upstream(dloss, reduction, array, axis)
-    flat_labels, ignored, counted = arrays.class_labels(
-        labels, arrays.row_shape(array, axis), array.shape[axis], ignore_index
-    )
+    shape = arrays.row_shape(array, axis)
+    flat_labels, ignored, counted = arrays.class_labels(labels, shape, array.shape[axis], ignore_index)
     if reduction == "mean":
         factor = factor / counted if counted else 0.0
     rows = arrays.rows_of(array, axis)
@@ -148,7 +146,7 @@ def cross_entropy_with_grad(
         blocked=blocked.cross_entropy_with_grad_blocked,
     )
     threads.run(kernel, rows.size, rows, flat_labels, ignored, factor, row_factors, losses, dlogits)
-    loss = reduce(losses, counted, reduction, array.dtype, arrays.row_shape(array, axis))
+    loss = reduce(losses, counted, reduction, array.dtype, shape)
     return loss, arrays.deliver(dlogits, out, array, axis)
 
 
