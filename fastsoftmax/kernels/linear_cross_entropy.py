@@ -6,7 +6,7 @@ from numba import prange
 from .cross_entropy import few_rows, few_rows_with_grad
 from .jit import inline, require_all, twins
 from .lanes import lanes_of
-from .memory import flat_of, load_first, store_first
+from .memory import flat_of, kept, load_first, store_first
 from .reductions import (
     BLOCK,
     add_rows,
@@ -40,18 +40,19 @@ def linear_cross_entropy_few(inputs, weight, bias, labels, ignore_index, losses)
     n_rows, n_features = inputs.shape
     n_classes = weight.shape[1]
     n_blocks, block_rows = blocks_of(n_rows, BLOCK)
-    strip = strip_of(inputs, n_features)
+    strip, padded_weight = strip_of(inputs, n_features), transposed(weight)
     done = 0
     for block in prange(n_blocks):
-        flat, flat_weight = flat_of(inputs), transposed(weight)
-        logits = np.empty(strip * n_classes, inputs.dtype)
+        flat, flat_weight = flat_of(inputs), flat_of(padded_weight)
+        room = np.empty(strip * n_classes, inputs.dtype)
+        logits = flat_of(room)
         first = np.intp(block) * block_rows
         last = min(first + block_rows, n_rows)
         for row in range(first, last, strip):
             stop = min(row + strip, last)
             linear_rows(flat, row, stop - row, n_features, flat_weight, bias, n_classes, logits)
             few_rows(logits, n_classes, labels, ignore_index, losses, row, stop, row)
-        done += 1
+        done += kept(room)
     require_all(done, n_blocks)
 
 
@@ -66,16 +67,17 @@ def linear_cross_entropy_with_grad_few(
     """
     n_rows, n_features = inputs.shape
     n_classes = weight.shape[1]
-    no_rows = np.empty(0, inputs.dtype)
+    padded_weight, no_rows = transposed(weight), np.empty(0, inputs.dtype)
     n_blocks, block_rows = blocks_of(n_rows, BLOCK)
     strip, chains = strip_of(inputs, n_features), chains_of(n_rows)
     weight_sums = np.zeros((n_blocks, partial_size(inputs, n_features, n_classes)))
     bias_sums = np.zeros((n_blocks, n_classes))
     done = 0
     for block in prange(n_blocks):
-        flat, flat_dinputs, flat_weight = flat_of(inputs), flat_of(dinputs), transposed(weight)
-        logits = np.empty(strip * n_classes, inputs.dtype)
-        grads = np.empty(strip * round_up(n_classes, TILE_COLUMNS), inputs.dtype)
+        flat, flat_dinputs, flat_weight = flat_of(inputs), flat_of(dinputs), flat_of(padded_weight)
+        room = np.empty(strip * n_classes, inputs.dtype)
+        padded_room = np.empty(strip * round_up(n_classes, TILE_COLUMNS), inputs.dtype)
+        logits, grads, sums = flat_of(room), flat_of(padded_room), flat_of(weight_sums[block])
         block_bias_sums = column_sums(flat, n_classes)
         first = np.intp(block) * block_rows
         last = min(first + block_rows, n_rows)
@@ -85,11 +87,11 @@ def linear_cross_entropy_with_grad_few(
             few_rows_with_grad(logits, n_classes, labels, ignore_index, factor, no_rows, losses, logits, row, stop, row)
             pad_rows(logits, stop - row, n_classes, grads)
             add_rows(logits, 0, stop - row, n_classes, n_classes, block_bias_sums)
-            add_weight_grad(flat, row, stop - row, n_features, grads, n_classes, chains, weight_sums[block])
+            add_weight_grad(flat, row, stop - row, n_features, grads, n_classes, chains, sums)
             if dinputs.size:
                 input_grad_rows(grads, stop - row, flat_weight, n_features, n_classes, flat_dinputs, row)
         settle(flat, block_bias_sums, bias_sums[block], n_classes)
-        done += 1
+        done += kept(room) * kept(padded_room)
     require_all(done, n_blocks)
     add_up(bias_sums, dbias)
     write_weight_grad(weight_sums, dweight)

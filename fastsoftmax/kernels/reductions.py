@@ -11,7 +11,7 @@ from numba import prange
 
 from .jit import inline, require_all, twins
 from .lanes import lanes_of
-from .memory import flat_of, load, load_first, prefetch, store
+from .memory import flat_of, kept, load, load_first, prefetch, store
 from .sums import add_to_sum
 from .tiles import (
     TILE_COLUMNS,
@@ -130,14 +130,15 @@ def weight_grad(inputs, doutputs, dweight):
     done = 0
     for block in prange(n_blocks):
         flat, flat_doutputs = flat_of(inputs), flat_of(doutputs)
-        grads = np.empty(strip * round_up(n_columns, TILE_COLUMNS), inputs.dtype)
+        room = np.empty(strip * round_up(n_columns, TILE_COLUMNS), inputs.dtype)
+        grads, sums = flat_of(room), flat_of(partial[block])
         first = np.intp(block) * block_rows
         last = min(first + block_rows, n_rows)
         for row in range(first, last, strip):
             count = min(strip, last - row)
             pad_rows(flat_doutputs[row * n_columns :], count, n_columns, grads)
-            add_weight_grad(flat, row, count, n_features, grads, n_columns, chains, partial[block])
-        done += 1
+            add_weight_grad(flat, row, count, n_features, grads, n_columns, chains, sums)
+        done += kept(room)
     require_all(done, n_blocks)
     write_weight_grad(partial, dweight)
 
@@ -170,11 +171,12 @@ def input_grad(doutputs, weight, dinputs):
     n_strips = -(-n_rows // _STRIP)
     done = 0
     for strip in prange(n_strips):
-        flat, flat_out = flat_of(doutputs), flat_of(dinputs)
+        flat, flat_out, padded_weight = flat_of(doutputs), flat_of(dinputs), flat_of(flat_weight)
         first = np.intp(strip) * _STRIP
         count = min(_STRIP, n_rows - first)
-        grads = np.empty(_STRIP * round_up(n_columns, TILE_COLUMNS), doutputs.dtype)
+        room = np.empty(_STRIP * round_up(n_columns, TILE_COLUMNS), doutputs.dtype)
+        grads = flat_of(room)
         pad_rows(flat[first * n_columns :], count, n_columns, grads)
-        input_grad_rows(grads, count, flat_weight, n_features, n_columns, flat_out, first)
-        done += 1
+        input_grad_rows(grads, count, padded_weight, n_features, n_columns, flat_out, first)
+        done += kept(room)
     require_all(done, n_strips)
