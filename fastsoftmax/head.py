@@ -10,7 +10,7 @@ from fastsoftmax import arrays, threads
 from fastsoftmax.arrays import Array
 from fastsoftmax.blas import add_product, product
 from fastsoftmax.kernels import linear_cross_entropy as kernels
-from fastsoftmax.kernels.regimes import FEW_CLASSES
+from fastsoftmax.kernels.regimes import FEW_COLUMNS
 from fastsoftmax.layer import checked_layer
 from fastsoftmax.losses import Reduction, reduce
 from fastsoftmax.reference import LinearGrads
@@ -72,7 +72,7 @@ def linear_cross_entropy(
     x, w, b, y, ignored, counted = _checked(inputs, weight, bias, labels, ignore_index, reduction)
     rows, _ = _shares(x, w, workspace)
     losses = np.empty(len(x))
-    if w.shape[1] < FEW_CLASSES:
+    if w.shape[1] < FEW_COLUMNS:
         threads.run(kernels.linear_cross_entropy_few, x.size, x, w, b, y, ignored, losses)
     else:
         buffer = np.empty((rows, w.shape[1]), x.dtype)
@@ -135,7 +135,7 @@ def linear_cross_entropy_with_grad(
     dinputs, dweight, dbias = targets
     factor = (1.0 / counted if counted else 0.0) if reduction == "mean" else 1.0
     losses = np.empty(len(x))
-    if w.shape[1] < FEW_CLASSES:
+    if w.shape[1] < FEW_COLUMNS:
         kernel = kernels.linear_cross_entropy_with_grad_few
         threads.run(kernel, x.size, x, w, b, y, ignored, factor, losses, dinputs, dweight, dbias)
     else:

@@ -10,7 +10,7 @@ from fastsoftmax.kernels.blocked import BLOCK
 NAMES = ["softmax", "log_softmax", "logsumexp", "cross_entropy", "cross_entropy_with_grad"]
 WITH_OUT = ["softmax", "log_softmax", "cross_entropy_with_grad"]
 # Blocks that are whole, one entry long, and cut short; fewer entries than a vector has lanes are not many classes.
-SIZES = [64, BLOCK, BLOCK + 1, 2 * BLOCK + 77]
+SIZES = [128, BLOCK, BLOCK + 1, 2 * BLOCK + 77]
 IGNORED = -100
 
 

@@ -41,7 +41,7 @@ def read_only(array):
 
 for dtype in (np.float32, np.float64):
     for rows in (3, 8192):
-        for classes in (5, 70):
+        for classes in (5, 130):
             arguments = conftest.arguments(rows, classes, dtype)
             call(lambda array: array)
             call(read_only)
@@ -54,12 +54,12 @@ for dtype in (np.float32, np.float64):
 regimes.STREAM_CLASSES = regimes.STREAM_BYTES = 0
 for dtype in (np.float32, np.float64):
     for rows in (3, 8192):
-        arguments = conftest.arguments(rows, 70, dtype)
+        arguments = conftest.arguments(rows, 130, dtype)
         call(lambda array: array)
 regimes.BLOCKED_BYTES = 0
 for dtype in (np.float32, np.float64):
     for rows in (3, 8192):
-        arguments = conftest.arguments(rows, 70, dtype)
+        arguments = conftest.arguments(rows, 130, dtype)
         call(lambda array: array)
 workers.thread_ids(np.empty(2, np.int64))  # where there is one processor no call does
 print(sum(d.stats.cache_misses.total() for d in DISPATCHERS), sum(d.stats.cache_hits.total() for d in DISPATCHERS))

@@ -373,7 +373,7 @@ def test_ignore_index_beyond_64_bits(name, value):
     refused(name, ValueError, f"ignore_index: expected a 64-bit integer, got {value}", ignore_index=value)
 
 
-@pytest.mark.parametrize("classes", [3, 70])
+@pytest.mark.parametrize("classes", [3, 130])
 @pytest.mark.parametrize("value", [2**63 - 1, 2**62 + 1, 1, -1, -2, -(2**63) + 1, -(2**63)])
 def test_any_64_bit_ignore_index(value, classes, dtype):
     """One of the classes, too, and what stands for rows without a label inside."""

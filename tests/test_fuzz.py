@@ -20,7 +20,7 @@ st = pytest.importorskip("hypothesis.strategies")
 one_of = st.sampled_from
 
 FUNCTIONS = [name for name in fs.__all__ if inspect.isfunction(getattr(fs, name))]
-CLASSES = [1, 2, 3, 15, 16, 17, 31, 32, 33, 63, 64, 65, 300]
+CLASSES = [1, 2, 3, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 300]
 ROWS = [0, 1, 2, 15, 16, 17, 35]
 FEATURES = [0, 1, 3, 16, 33, 85]
 SPECIAL = [np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-40, -1e-310, 1e-38]

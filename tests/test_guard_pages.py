@@ -59,7 +59,7 @@ if regime == "blocks":
     regimes.BLOCKED_BYTES = 0
 threads.run = lambda kernel, elements, *args: getattr(kernel, twin)(*args)
 rows = (1, 3, 16, 35, 130) if twin == "serial" else (3, 130)  # threads take their time to wake up
-classes = (1, 7, 8, 9, 15, 16, 17, 33, 63, 64, 65, 130, 300)
+classes = (1, 7, 8, 9, 15, 16, 17, 31, 33, 63, 64, 65, 127, 130, 300)
 for name in fs.__all__:
     if not inspect.isfunction(getattr(fs, name)):
         continue

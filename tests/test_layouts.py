@@ -7,7 +7,7 @@ import fastsoftmax as fs
 from fastsoftmax.kernels.jit import DISPATCHERS
 
 ROWS, CLASSES = 6, 19
-CLASS_COUNTS = [1, 2, 3, 8, 15, 16, 17, 33, 63, 64, 65, 100]
+CLASS_COUNTS = [1, 2, 3, 8, 15, 16, 17, 33, 63, 64, 65, 100, 127, 128]
 ONE_INPUT = [fs.softmax, fs.log_softmax, fs.logsumexp]
 TWO_INPUTS = [fs.softmax_backward, fs.log_softmax_backward]
 
@@ -57,7 +57,7 @@ def test_inputs(function, layout, arguments, assert_same_bits):
     assert_same_bits(got, want)
 
 
-@pytest.mark.parametrize("classes", [CLASSES, 70])
+@pytest.mark.parametrize("classes", [CLASSES, 130])
 def test_read_only_inputs(function, classes, arguments, assert_same_bits):
     """To Numba they are of another type: a kernel would be compiled anew for each set of them."""
     args = arguments(ROWS, classes, np.float64)[function]

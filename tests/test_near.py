@@ -5,7 +5,7 @@ import pytest
 
 import fastsoftmax as fs
 
-CLASSES = [10, 100]  # a bundle of rows, and row by row
+CLASSES = [10, 150]  # a bundle of rows, and row by row
 EDGE = 40.0  # the greatest distance from the maximum
 LARGEST = 2048.0  # and the greatest maximum
 

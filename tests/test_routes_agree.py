@@ -14,7 +14,7 @@ import fastsoftmax as fs
 from fastsoftmax import reference
 from fastsoftmax.kernels import regimes
 
-CLASSES = [1, 2, 3, 10, 16, 17, 33, 63, 64, 65, 130, 1000]
+CLASSES = [1, 2, 3, 10, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 130, 1000]
 ROW_BY_ROW = [
     "softmax",
     "log_softmax",
@@ -76,7 +76,7 @@ def test_the_place_of_a_row_does_not_matter(name, classes, dtype, arguments, res
         )
 
 
-@pytest.mark.parametrize("classes", [1, 3, 17, 63, 64, 130])
+@pytest.mark.parametrize("classes", [1, 3, 17, 32, 64, 127, 130])
 def test_in_place_is_out_of_place(function_with_out, classes, dtype, twin, arguments, results, assert_same_bits):
     """`out`, fresh or any one of the inputs that has the result's shape."""
     function = getattr(fs, function_with_out)
@@ -94,7 +94,7 @@ def test_in_place_is_out_of_place(function_with_out, classes, dtype, twin, argum
             assert_same_bits(got, want, f"out={name}")
 
 
-@pytest.mark.parametrize(("rows", "classes"), [(3, 64), (130, 79), (1100, 65), (150, 1000)])
+@pytest.mark.parametrize(("rows", "classes"), [(3, 128), (130, 143), (1100, 129), (150, 1000)])
 @pytest.mark.parametrize(
     "name", ["softmax", "log_softmax", "softmax_backward", "log_softmax_backward", "cross_entropy_with_grad"]
 )
@@ -119,13 +119,14 @@ def test_regimes():
     """Each is reached, and in place never streams."""
     kernels = {"few": 1, "many": 2, "streamed": 3}
     wide = np.empty((regimes.STREAM_BYTES // (8_000 * 4), 8_000), np.float32)
-    narrow = np.empty((2**18, 64), np.float32)
     assert regimes.choose([wide], np.empty_like(wide), **kernels) == 3
     assert regimes.choose([wide], wide, **kernels) == 2
     assert regimes.choose([np.empty_like(wide), wide], wide, **kernels) == 2
     assert regimes.choose([wide[:-1]], np.empty_like(wide[:-1]), **kernels) == 2
-    assert regimes.choose([narrow], np.empty_like(narrow), **kernels) == 2
-    assert regimes.choose([narrow[:, 1:]], np.empty_like(narrow[:, 1:]), **kernels) == 1
+    for dtype, many in regimes.FEW_CLASSES.items():
+        for classes, kernel in ((many, 2), (many - 1, 1)):
+            narrow = np.empty((2**17, classes), dtype)
+            assert regimes.choose([narrow], np.empty_like(narrow), **kernels) == kernel
     for classes, kernel in ((regimes.STREAM_CLASSES, 3), (regimes.STREAM_CLASSES - 1, 2)):
         many = np.empty((2**26 // classes, classes), np.float32)
         assert regimes.choose([many], np.empty_like(many), **kernels) == kernel

@@ -19,7 +19,7 @@ from fastsoftmax.kernels import blocked, cross_entropy, softmax
 from fastsoftmax.kernels.cache import folder_of, is_kept
 from fastsoftmax.kernels.jit import DISPATCHERS, TWINS
 from fastsoftmax.kernels.pool import thread_ids
-from fastsoftmax.kernels.regimes import FEW_CLASSES
+from fastsoftmax.kernels.regimes import FEW_CLASSES, FEW_COLUMNS
 
 DTYPES = ("float32", "float64")
 # Kernels of many classes, and those that do the same for large results and for long rows.
@@ -89,7 +89,7 @@ def calls_of(dtype: str) -> Iterator[Callable[[], object]]:
     """Give small calls of the public functions, which run the serial twin of each kernel, of few and many classes."""
     x = np.zeros((1, 1), dtype)
     labels = np.zeros(1, np.int64)
-    for n_classes in (1, FEW_CLASSES):
+    for n_classes in (1, max(*FEW_CLASSES.values(), FEW_COLUMNS)):
         z = w = np.zeros((1, n_classes), dtype)
         yield partial(fs.softmax, z)
         yield partial(fs.log_softmax, z)

@@ -11,10 +11,11 @@ from numba.np.arrayobj import populate_array
 from .jit import inline
 from .lanes import Lanes, lanes_of, splat, vector_type, where_equal, wide
 from .memory import load_integers, store_first, transpose
-from .regimes import FEW_CLASSES
+from .regimes import FEW_CLASSES, FEW_COLUMNS
 from .sums import join, matching_lane
 
 CHUNK = 512  # rows that a thread takes at a time
+_MOST_CLASSES = max(*FEW_CLASSES.values(), FEW_COLUMNS)
 # Room beside a bundle: what the compiler keeps behind it must not agree with the first classes in the last 12 bits of
 # its address, or loads wait for stores (65,536 × 10 losses took 0.14 ms, 0.125 so).
 _APART = 32
@@ -34,10 +35,10 @@ def empty_lanes(typingctx, like):
     array, vector = types.Array(like.dtype, 1, "C"), vector_type(Lanes(like.dtype))
 
     def codegen(context, builder, sig, args):
-        room = cgutils.alloca_once(builder, vector, size=FEW_CLASSES + _APART)
+        room = cgutils.alloca_once(builder, vector, size=_MOST_CLASSES + _APART)
         room.align = 64
         data = builder.bitcast(room, context.get_data_type(like.dtype).as_pointer())
-        size = context.get_constant(types.intp, FEW_CLASSES * vector.count)
+        size = context.get_constant(types.intp, _MOST_CLASSES * vector.count)
         itemsize = context.get_constant(types.intp, like.dtype.bitwidth // 8)
         lanes = context.make_array(array)(context, builder)
         populate_array(lanes, data=data, shape=[size], strides=[itemsize], itemsize=itemsize, meminfo=None)
