@@ -6,11 +6,10 @@ A bundle is transposed, so that each of its rows has a lane: the vectors of `lan
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
-from numba.np.arrayobj import populate_array
 
 from .jit import inline
 from .lanes import Lanes, lanes_of, splat, vector_type, where_equal, wide
-from .memory import load_integers, store_first, transpose
+from .memory import build_view, load_integers, store_first, transpose
 from .regimes import FEW_CLASSES, FEW_COLUMNS
 from .sums import join, matching_lane
 
@@ -39,10 +38,7 @@ def empty_lanes(typingctx, like):
         room.align = 64
         data = builder.bitcast(room, context.get_data_type(like.dtype).as_pointer())
         size = context.get_constant(types.intp, _MOST_CLASSES * vector.count)
-        itemsize = context.get_constant(types.intp, like.dtype.bitwidth // 8)
-        lanes = context.make_array(array)(context, builder)
-        populate_array(lanes, data=data, shape=[size], strides=[itemsize], itemsize=itemsize, meminfo=None)
-        return lanes._getvalue()
+        return build_view(context, builder, array, data, size)
 
     return array(like), codegen
 

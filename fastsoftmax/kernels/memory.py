@@ -7,10 +7,19 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
-from numba.np.arrayobj import populate_array
 
 from .jit import inline
 from .lanes import INT32, Lanes, all_lanes, build_int_splat, build_lane_numbers, build_splat, vector_type
+
+
+def build_view(context, builder, flat, data, size):
+    """Build a flat array over memory that it does not own."""
+    view = context.make_array(flat)(context, builder)
+    itemsize = context.get_constant(types.intp, flat.dtype.bitwidth // 8)
+    view.data, view.nitems, view.itemsize = data, size, itemsize
+    view.shape, view.strides = cgutils.pack_array(builder, [size]), cgutils.pack_array(builder, [itemsize])
+    view.meminfo = view.parent = ir.Constant(view.meminfo.type, None)
+    return view._getvalue()
 
 
 def _is_contiguous(array):
@@ -61,16 +70,7 @@ def flat_of(typingctx, array):
 
     def codegen(context, builder, sig, args):
         argument = context.make_array(array)(context, builder, args[0])
-        view = context.make_array(flat)(context, builder)
-        populate_array(
-            view,
-            data=argument.data,
-            shape=[argument.nitems],
-            strides=[argument.itemsize],
-            itemsize=argument.itemsize,
-            meminfo=None,
-        )
-        return view._getvalue()
+        return build_view(context, builder, flat, argument.data, argument.nitems)
 
     return flat(array), codegen
 
