@@ -26,7 +26,9 @@ from .tiles import (
 )
 
 _MOST_BLOCKS = 64
-_SPAN = 1024  # columns that a task of bias_grad adds up: its sums stay in the first-level cache
+# Columns that a task of bias_grad adds up. Memory reads long stretches faster; their sums are in the second-level cache.
+_SPAN = 8192
+_LEAD = 256  # elements that such a stretch is asked for ahead
 _STRIP = 128  # rows of ∂L/∂X that a thread writes at a time
 BLOCK = 1024  # the fewest rows of a block
 
@@ -49,12 +51,14 @@ def column_sums(like, n_columns):
 def add_rows(doutputs, start, n_rows, stride, count, sums):
     """Add `count` columns of some rows to running sums, two vectors of `sums` for each vector of columns."""
     width = lanes_of(doutputs)
+    # Along the row if it is long, else in the next four: without it they took 1.5 times as long.
+    ahead = _LEAD if count > 8 * _LEAD else 4 * stride
     for row in range(0, n_rows - 3, 4):
         first = start + row * stride
         for j in range(0, count, width):
             left = count - j
-            for k in range(4, 8):  # rows lie far apart in memory: without this they took 1.5 times as long
-                prefetch(doutputs, first + j + k * stride)
+            for k in range(4):
+                prefetch(doutputs, first + j + ahead + k * stride)
             a = load_first(doutputs, first + j, left, 0.0) + load_first(doutputs, first + j + stride, left, 0.0)
             b = load_first(doutputs, first + j + 2 * stride, left, 0.0)
             b = b + load_first(doutputs, first + j + 3 * stride, left, 0.0)
