@@ -26,7 +26,7 @@ from .tiles import (
 )
 
 _MOST_BLOCKS = 64
-# Columns that a task of bias_grad adds up. Memory reads long stretches faster; their sums are in the second-level cache.
+# Columns that a task of bias_grad adds up: memory reads long stretches faster, and a second-level cache holds the sums.
 _SPAN = 8192
 _LEAD = 256  # elements that such a stretch is asked for ahead
 _STRIP = 128  # rows of ∂L/∂X that a thread writes at a time
