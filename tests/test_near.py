@@ -33,7 +33,10 @@ def test_same_bits(classes, dtype):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("dloss", [1.0, 0.0, -1e-3, 2.0**-40, 2.0**-41, 2.0**-42, 2.0**-43, 1e-20, 1e-30, 1e-37, 1e30])
+@pytest.mark.parametrize(
+    "dloss",
+    [1.0, 0.0, -1e-3, *2.0 ** -np.arange(36, 40), 2.0**-40, 2.0**-41, 2.0**-42, 2.0**-43, 1e-20, 1e-30, 1e-37, 1e30],
+)
 @pytest.mark.parametrize("classes", CLASSES)
 def test_same_bits_of_gradients(classes, dloss, dtype):
     """Whatever the size of the quotient, which decides on the product's way too."""
