@@ -13,6 +13,7 @@ LARGEST = 2048.0  # and the greatest maximum
 def near_rows(classes, dtype):
     z = np.random.default_rng(classes).uniform(-3, 3, (40, classes)).astype(dtype)
     z[1, 2] = z[1].max() + 20
+    z[2] = 17 - EDGE + abs(z[2]) / 3
     z[2, 2:4] = 17, 17 - EDGE
     z[3] += LARGEST - z[3].max()
     z[4] -= LARGEST + z[4].max()
@@ -33,10 +34,7 @@ def test_same_bits(classes, dtype):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize(
-    "dloss",
-    [1.0, 0.0, -1e-3, *2.0 ** -np.arange(36, 40), 2.0**-40, 2.0**-41, 2.0**-42, 2.0**-43, 1e-20, 1e-30, 1e-37, 1e30],
-)
+@pytest.mark.parametrize("dloss", [1.0, 0.0, -1e-3, *2.0 ** -np.arange(36, 44), 1e-20, 1e-30, 1e-37, 1e30])
 @pytest.mark.parametrize("classes", CLASSES)
 def test_same_bits_of_gradients(classes, dloss, dtype):
     """Whatever the size of the quotient, which decides on the product's way too."""
