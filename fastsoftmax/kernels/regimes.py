@@ -7,8 +7,8 @@ import numpy.typing as npt
 
 from .jit import Kernel
 
-# Below this a bundle of rows is faster than its rows one by one: see `few`. In float32 127 classes take 0.7 to 0.95 of
-# the time, 64 of cross entropy 0.6; in float64, with half as many lanes, 30 take 0.75 to 1.1 and 40 up to 1.4.
+# Below this a bundle of rows is faster than its rows one by one: see `few`. In float32 127 classes take 0.6 to 0.95 of
+# the time (1.07 from memory and out of place); in float64, with half as many lanes, 30 take 0.75 to 1.1, 40 up to 1.4.
 FEW_CLASSES = {np.dtype(np.float32): 128, np.dtype(np.float64): 32}
 FEW_COLUMNS = 64  # below this the linear head is one pass over its inputs: see `linear_cross_entropy`
 # From here on a row is written past the caches: see `streams`. Shorter rows are done too soon to hide it (500 classes
