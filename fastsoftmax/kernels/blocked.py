@@ -17,7 +17,7 @@ from .careful import careful_logsumexp
 from .elementary import EXACT, exp_scaled, exponent_of, least_quotient, multiply, scale_of
 from .jit import inline, twins
 from .lanes import splat
-from .memory import finish_streams, flat_of, overlap
+from .memory import finish_streams, overlap
 from .rows import (
     CANCELS,
     exp_sum,
@@ -31,6 +31,7 @@ from .rows import (
 )
 from .streams import store_row, stream_row
 from .sums import first_lane, sum_all
+from .views import flat_of
 
 BLOCK = 2**15
 

@@ -8,12 +8,13 @@ from .elementary import multiply
 from .few import cross_entropy_lanes, cross_entropy_with_grad_lanes
 from .jit import apart, inline, require_all, serial, twins
 from .lanes import lanes_of
-from .memory import finish_streams, flat_of, load
+from .memory import finish_streams, load
 from .rows import cross_entropy_row, put_label, row_max, row_quotient
 from .runs import rows_in_a_run
 from .stores import cross_entropy_with_grad_row, is_small, row_range
 from .streams import stream_row, two_rows
 from .sums import sum_all
+from .views import flat_of
 
 
 @twins

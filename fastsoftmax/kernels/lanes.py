@@ -57,8 +57,15 @@ def build_splat(builder, vector, scalar):
     return builder.shuffle_vector(lane0, undefined, ir.Constant(ir.VectorType(INT32, vector.count), None))
 
 
+def build_halves(builder, vector):
+    """Build the vectors of the lower and of the upper lanes."""
+    size = vector.type.count // 2
+    picks = [ir.Constant(ir.VectorType(INT32, size), list(range(s, s + size))) for s in (0, size)]
+    return [builder.shuffle_vector(vector, ir.Constant(vector.type, ir.Undefined), pick) for pick in picks]
+
+
 def build_lane_numbers(lanes):
-    """Build the vector of the lanes' own numbers, from 0."""
+    """Build the vector of the lanes' own numbers, from 0; `lanes` is anything that has a count of them."""
     return ir.Constant(ir.VectorType(INT32, lanes.count), list(range(lanes.count)))
 
 

@@ -6,7 +6,7 @@ from numba import prange
 from .cross_entropy import few_rows, few_rows_with_grad
 from .jit import inline, require_all, twins
 from .lanes import lanes_of
-from .memory import flat_of, kept, load_first, store_first
+from .memory import load_first, store_first
 from .reductions import (
     BLOCK,
     add_rows,
@@ -30,6 +30,7 @@ from .tiles import (
     strip_of,
     transposed,
 )
+from .views import flat_of, kept
 
 _BIAS_BLOCKS = 16  # of rows whose ∂L/∂b is added up apart
 

@@ -8,22 +8,13 @@ on the exponentials of a vector, and spends 2.9.
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils, config
-from numba.core.codegen import get_host_cpu_features
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .lanes import INTEGER_OF, MANTISSA_BITS, all_lanes, build_constant
+from .target import AVX512
 
-
-def _has_lookup():
-    """Whether Numba compiles for AVX-512: for this processor, or for features that it was told."""
-    features = config.CPU_FEATURES
-    if features is None:
-        features = get_host_cpu_features() if config.CPU_NAME is None else ""
-    return "+avx512f" in features.split(",")
-
-
-STEPS = 16 if _has_lookup() else 1  # from a power of two to the next, in float32; in float64 there is one
+STEPS = 16 if AVX512 else 1  # from a power of two to the next, in float32; in float64 there is one
 _STEPS_BITS = {types.float32: STEPS.bit_length() - 1, types.float64: 0}
 
 _POWERS = 2.0 ** (np.arange(16) / 16)

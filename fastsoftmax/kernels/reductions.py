@@ -11,7 +11,7 @@ from numba import prange
 
 from .jit import inline, require_all, twins
 from .lanes import lanes_of
-from .memory import flat_of, kept, load, load_first, prefetch, store
+from .memory import load, load_first, prefetch, store
 from .sums import add_to_sum
 from .tiles import (
     TILE_COLUMNS,
@@ -24,6 +24,7 @@ from .tiles import (
     strip_of,
     transposed,
 )
+from .views import flat_of, kept
 
 _MOST_BLOCKS = 64
 # Columns that a task of bias_grad adds up: memory reads long stretches faster, and a second-level cache holds the sums.

@@ -10,7 +10,7 @@ from .elementary import multiply
 from .few import log_softmax_lanes, logsumexp_lanes, softmax_lanes
 from .jit import require_all, twins
 from .lanes import lanes_of, splat
-from .memory import finish_streams, flat_of, store_first
+from .memory import finish_streams, store_first
 from .rows import (
     log_softmax_row,
     logsumexp_row,
@@ -23,6 +23,7 @@ from .rows import (
 from .runs import distance_to_next, rows_in_a_run
 from .stores import row_range, softmax_row
 from .streams import stream_row, two_rows
+from .views import flat_of
 
 
 @twins

@@ -11,22 +11,16 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .jit import inline
-from .lanes import INT32, Lanes, all_lanes, lanes_of, vector_type
+from .lanes import INT32, Lanes, all_lanes, build_halves, lanes_of, vector_type
 from .memory import load, load_first
 
 _PAIR = types.UniTuple(Lanes(types.float64), 2)
 
 
-def _split(builder, vector):
-    count = vector.type.count // 2
-    picks = [ir.Constant(ir.VectorType(INT32, count), list(range(s, s + count))) for s in (0, count)]
-    return [builder.shuffle_vector(vector, ir.Constant(vector.type, ir.Undefined), pick) for pick in picks]
-
-
 def _fold(builder, vector, combine):
     """Combine lane i with lane i + count/2 until one is left: always the same order."""
     while vector.type.count > 1:
-        vector = combine(*_split(builder, vector))
+        vector = combine(*build_halves(builder, vector))
     return builder.extract_element(vector, INT32(0))
 
 
@@ -107,7 +101,7 @@ def add_to_sum(typingctx, total, vector):
     def codegen(context, builder, sig, args):
         first, second = cgutils.unpack_tuple(builder, args[0])
         if vector.dtype == types.float32:
-            low, high = (builder.fpext(half, first.type) for half in _split(builder, args[1]))
+            low, high = (builder.fpext(half, first.type) for half in build_halves(builder, args[1]))
             parts = [builder.fadd(first, low), builder.fadd(second, high)]
         else:
             parts = _build_two_sum(builder, first, args[1], second)
@@ -144,7 +138,7 @@ def halves(typingctx, vector):
         if vector.dtype == types.float64:
             parts = [args[0], args[0]]
         else:
-            parts = [builder.fpext(half, vector_type(_PAIR.dtype)) for half in _split(builder, args[0])]
+            parts = [builder.fpext(half, vector_type(_PAIR.dtype)) for half in build_halves(builder, args[0])]
         return context.make_tuple(builder, _PAIR, parts)
 
     return _PAIR(vector), codegen
@@ -199,8 +193,8 @@ def sum_of(typingctx, total, like):
         if like.dtype == types.float32:
             return _fold(builder, builder.fadd(first, second), builder.fadd)
         while first.type.count > 1:
-            error = builder.fadd(*_split(builder, second))
-            first, second = _build_two_sum(builder, *_split(builder, first), error)
+            error = builder.fadd(*build_halves(builder, second))
+            first, second = _build_two_sum(builder, *build_halves(builder, first), error)
         return builder.extract_element(_build_settled(builder, first, second), INT32(0))
 
     return types.float64(total, like), codegen
