@@ -76,11 +76,12 @@ def test_add_up_blocks():
 def test_padding_to_whole_tiles(columns):
     """Nothing but zeros in the padding, and each element in its place."""
     width = -(-columns // 5) * 5
-    assert plain(tiles.round_up)(columns, tiles.TILE_COLUMNS) == width
+    assert plain(tiles.round_up)(columns, tiles.WEIGHT_COLUMNS) == width
     rows = np.random.default_rng(0).standard_normal((6, columns))
     padded = np.full(8 * width, np.nan)
     plain(tiles.pad_rows)(rows.reshape(-1), 6, columns, padded)
     np.testing.assert_array_equal(padded.reshape(8, width), np.pad(rows, ((0, 2), (0, width - columns))))
+    width = -(-columns // tiles.OUTPUT_COLUMNS) * tiles.OUTPUT_COLUMNS
     np.testing.assert_array_equal(
         plain(tiles.transposed)(rows).reshape(width, 6), np.pad(rows.T, ((0, width - columns), (0, 0)))
     )
@@ -88,8 +89,9 @@ def test_padding_to_whole_tiles(columns):
 
 @pytest.mark.parametrize("columns", [1, 5, 6, 10, 32, 63])
 def test_each_vector_is_asked_for_once(columns):
-    shares = [plain(tiles._share)(c, columns) for c in range(0, columns, tiles.TILE_COLUMNS)]
-    assert [k for first, last in shares for k in range(first, last)] == [0, 1, 2, 3]
+    for side, vectors in ((5, 4), (2, 2), (5, 1)):
+        shares = [plain(tiles._share)(c, columns, side, vectors) for c in range(0, columns, side)]
+        assert [k for first, last in shares for k in range(first, last)] == list(range(vectors))
 
 
 @pytest.mark.parametrize("features", [0, 1, 784, 10**6])

@@ -20,7 +20,7 @@ from .reductions import (
 from .rows import cross_entropy_row, row_max
 from .stores import cross_entropy_with_grad_row, row_range
 from .tiles import (
-    TILE_COLUMNS,
+    WEIGHT_COLUMNS,
     add_weight_grad,
     chains_of,
     input_grad_rows,
@@ -77,7 +77,7 @@ def linear_cross_entropy_with_grad_few(
     for block in prange(n_blocks):
         flat, flat_dinputs, flat_weight = flat_of(inputs), flat_of(dinputs), flat_of(padded_weight)
         room = np.empty(strip * n_classes, inputs.dtype)
-        padded_room = np.empty(strip * round_up(n_classes, TILE_COLUMNS), inputs.dtype)
+        padded_room = np.empty(strip * round_up(n_classes, WEIGHT_COLUMNS), inputs.dtype)
         logits, grads, sums = flat_of(room), flat_of(padded_room), flat_of(weight_sums[block])
         block_bias_sums = column_sums(flat, n_classes)
         first = np.intp(block) * block_rows

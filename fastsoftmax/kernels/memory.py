@@ -70,6 +70,13 @@ def build_load_first(builder, address, count, fill):
     return _call(builder, name, fill.type, [address, align, _first(builder, count, fill.type), fill])
 
 
+def build_broadcast(context, builder, array_type, array, index):
+    """Build the load of one element into every lane of a vector."""
+    vector = vector_type(Lanes(array_type.dtype))
+    address = build_address(context, builder, array_type, array, index, vector.element)
+    return build_splat(builder, vector, builder.load(address))
+
+
 def build_store_first(builder, value, address, count):
     """Build the store of the first `count` lanes of a vector.
 
@@ -113,20 +120,6 @@ def load(typingctx, array, index):
     def codegen(context, builder, sig, args):
         address = build_address(context, builder, array, *args, vector_type(lanes))
         return builder.load(address, align=lanes.dtype.bitwidth // 8)
-
-    return lanes(array, types.intp), codegen
-
-
-@intrinsic
-def broadcast(typingctx, array, index):
-    """Load array.flat[index] into every lane."""
-    if not is_contiguous(array):
-        return None
-    lanes = Lanes(array.dtype)
-
-    def codegen(context, builder, sig, args):
-        vector = vector_type(lanes)
-        return build_splat(builder, vector, builder.load(build_address(context, builder, array, *args, vector.element)))
 
     return lanes(array, types.intp), codegen
 

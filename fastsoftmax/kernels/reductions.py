@@ -14,8 +14,8 @@ from .lanes import lanes_of
 from .memory import load, load_first, prefetch, store
 from .sums import add_to_sum
 from .tiles import (
-    TILE_COLUMNS,
-    TILE_ROWS,
+    WEIGHT_COLUMNS,
+    WEIGHT_VECTORS,
     add_weight_grad,
     chains_of,
     input_grad_rows,
@@ -135,7 +135,7 @@ def weight_grad(inputs, doutputs, dweight):
     done = 0
     for block in prange(n_blocks):
         flat, flat_doutputs = flat_of(inputs), flat_of(doutputs)
-        room = np.empty(strip * round_up(n_columns, TILE_COLUMNS), inputs.dtype)
+        room = np.empty(strip * round_up(n_columns, WEIGHT_COLUMNS), inputs.dtype)
         grads, sums = flat_of(room), flat_of(partial[block])
         first = np.intp(block) * block_rows
         last = min(first + block_rows, n_rows)
@@ -151,14 +151,14 @@ def weight_grad(inputs, doutputs, dweight):
 @inline
 def partial_size(like, n_features, n_columns):
     """Count the elements of a partial ∂L/∂W: columns and features in whole tiles."""
-    return round_up(n_columns, TILE_COLUMNS) * round_up(n_features, TILE_ROWS * lanes_of(like))
+    return round_up(n_columns, WEIGHT_COLUMNS) * round_up(n_features, WEIGHT_VECTORS * lanes_of(like))
 
 
 @inline
 def write_weight_grad(partial, dweight):
     """Add up the blocks' partial sums (columns, features) into ∂L/∂W (features, columns)."""
     n_features, n_columns = dweight.shape
-    padded_features = partial.shape[1] // round_up(n_columns, TILE_COLUMNS)
+    padded_features = partial.shape[1] // round_up(n_columns, WEIGHT_COLUMNS)
     for column in range(n_columns):
         for feature in range(n_features):
             total = 0.0
@@ -179,7 +179,7 @@ def input_grad(doutputs, weight, dinputs):
         flat, flat_out, padded_weight = flat_of(doutputs), flat_of(dinputs), flat_of(flat_weight)
         first = np.intp(strip) * _STRIP
         count = min(_STRIP, n_rows - first)
-        room = np.empty(_STRIP * round_up(n_columns, TILE_COLUMNS), doutputs.dtype)
+        room = np.empty(_STRIP * round_up(n_columns, WEIGHT_COLUMNS), doutputs.dtype)
         grads = flat_of(room)
         pad_rows(flat[first * n_columns :], count, n_columns, grads)
         input_grad_rows(grads, count, padded_weight, n_features, n_columns, flat_out, first)

@@ -1,23 +1,39 @@
-"""Products of narrow matrices: tiles of 4 × 5 vectors that stay in registers.
+"""Products of narrow matrices: tiles of sums that stay in registers.
 
-A BLAS is made for wide matrices. Where one side has a few columns it moves more than it computes; a tile does 20 fused
-multiply-adds for 9 loads, and reads the long side once for five columns. Five, not four: ten classes are two tiles, and
-49 vectors, 784 features, all but fill ten.
+A BLAS is made for wide matrices. Where one side has a few columns it moves more than it computes; a tile of 4 × 5
+vectors does 20 fused multiply-adds for 9 loads, and reads the long side once for five columns. Five, not four: ten
+classes are two tiles, and 49 vectors, 784 features, all but fill ten.
 """
 
 import numpy as np
+from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .jit import inline
-from .lanes import Lanes, all_lanes, build_fma, build_splat, lanes_of, vector_type
-from .memory import add_wide, broadcast, finish_streams, load_first, prefetch, store_first, stream, unaligned
+from .lanes import Lanes, all_lanes, build_fma, lanes_of, vector_type
+from .memory import (
+    add_wide,
+    build_address,
+    build_broadcast,
+    build_load_first,
+    finish_streams,
+    is_contiguous,
+    prefetch,
+    store_first,
+    stream,
+    unaligned,
+)
 from .regimes import STREAM_BYTES
 from .sums import sum_lanes
+from .target import AVX512
 
-TILE_ROWS = 4
-TILE_COLUMNS = 5
+# With AVX-512 there are 32 registers of a vector, without 16 of half a vector, and larger tiles spill: with tiles of
+# 4 × 5 there 65,536 × 784 × 10 took 48 ms for ∂L/∂W, 70 for ∂L/∂X, 37 for z and its losses, and takes 30, 18 and 26.
+WEIGHT_VECTORS, WEIGHT_COLUMNS = (4, 5) if AVX512 else (1, 5)  # ∂L/∂W: vectors of features × columns
+INPUT_ROWS, INPUT_VECTORS = (4, 5) if AVX512 else (4, 1)  # ∂L/∂X: rows × vectors of features
+OUTPUT_ROWS, OUTPUT_COLUMNS = (4, 5) if AVX512 else (2, 2)  # z: rows × columns
 _STRIP_BYTES = 2**18
 
 
@@ -27,23 +43,21 @@ def round_up(length, side):
     return -(-length // side) * side
 
 
-@intrinsic
-def empty_tile(typingctx, like):
-    """Begin a tile of zeros: a tuple of 20 vectors, row by row."""
+@intrinsic(prefer_literal=True)
+def empty_tile(typingctx, like, rows, columns):
+    """Begin a tile of zeros: a tuple of rows × columns vectors, row by row."""
     lanes = Lanes(like.dtype)
-    tile = types.UniTuple(lanes, TILE_ROWS * TILE_COLUMNS)
+    tile = types.UniTuple(lanes, rows.literal_value * columns.literal_value)
 
     def codegen(context, builder, sig, args):
-        zero = context.get_constant(lanes.dtype, 0.0)
-        zeros = build_splat(builder, vector_type(lanes), zero)
-        return context.make_tuple(builder, tile, [zeros] * tile.count)
+        return context.make_tuple(builder, tile, [ir.Constant(vector_type(lanes), None)] * tile.count)
 
-    return tile(like), codegen
+    return tile(like, rows, columns), codegen
 
 
 @intrinsic
 def add_products(typingctx, tile, rows, columns):
-    """Add the outer product of 4 vectors and 5 vectors: tile[5·i + j] + rows[i] · columns[j]."""
+    """Add the outer product of some vectors and others: tile[i · columns + j] + rows[i] · columns[j]."""
     if not (isinstance(tile, types.UniTuple) and all_lanes(tile.dtype, rows.dtype, columns.dtype)):
         return None
 
@@ -69,69 +83,54 @@ def add_tiles(typingctx, a, b):
     return a(a, b), codegen
 
 
-@inline
-def four_in_line(array, at, left):
-    """Load four vectors that follow each other, `left` elements of them."""
-    width = lanes_of(array)
-    return (
-        load_first(array, at, left, 0.0),
-        load_first(array, at + width, left - width, 0.0),
-        load_first(array, at + 2 * width, left - 2 * width, 0.0),
-        load_first(array, at + 3 * width, left - 3 * width, 0.0),
-    )
+@intrinsic(prefer_literal=True)
+def load_several(typingctx, array, at, step, left, shrink, count):
+    """Load `count` vectors, one every `step` elements: `left` elements of the first, `shrink` less of each further."""
+    if not is_contiguous(array):
+        return None
+    lanes, integer = Lanes(array.dtype), types.intp
+    result = types.UniTuple(lanes, count.literal_value)
+
+    def codegen(context, builder, sig, args):
+        array_value, at, step, left, shrink, _ = args
+        zeros, vectors = ir.Constant(vector_type(lanes), None), []
+        for _ in range(result.count):
+            address = build_address(context, builder, array, array_value, at, zeros.type, left)
+            vectors.append(build_load_first(builder, address, left, zeros))
+            at, left = builder.add(at, step), builder.sub(left, shrink)
+        return context.make_tuple(builder, result, vectors)
+
+    return result(array, integer, integer, integer, integer, count), codegen
+
+
+@intrinsic(prefer_literal=True)
+def broadcast_several(typingctx, array, at, step, count):
+    """Load `count` elements, each `step` after the one before, into every lane of a vector each."""
+    if not is_contiguous(array):
+        return None
+    result = types.UniTuple(Lanes(array.dtype), count.literal_value)
+
+    def codegen(context, builder, sig, args):
+        array_value, at, step, _ = args
+        vectors = []
+        for _ in range(result.count):
+            vectors.append(build_broadcast(context, builder, array, array_value, at))
+            at = builder.add(at, step)
+        return context.make_tuple(builder, result, vectors)
+
+    return result(array, types.intp, types.intp, count), codegen
 
 
 @inline
-def five_in_line(array, at, left):
-    """Load five vectors that follow each other, `left` elements of them."""
-    fifth = 4 * lanes_of(array)
-    return (*four_in_line(array, at, left), load_first(array, at + fifth, left - fifth, 0.0))
-
-
-@inline
-def four_rows(array, at, step, left):
-    """Load a vector from each of four rows."""
-    return (
-        load_first(array, at, left, 0.0),
-        load_first(array, at + step, left, 0.0),
-        load_first(array, at + 2 * step, left, 0.0),
-        load_first(array, at + 3 * step, left, 0.0),
-    )
-
-
-@inline
-def five_rows(array, at, step, left):
-    """Load a vector from each of five rows."""
-    return (*four_rows(array, at, step, left), load_first(array, at + 4 * step, left, 0.0))
-
-
-@inline
-def four_values(array, at, step):
-    """Load four elements, each in every lane of a vector."""
-    return (
-        broadcast(array, at),
-        broadcast(array, at + step),
-        broadcast(array, at + 2 * step),
-        broadcast(array, at + 3 * step),
-    )
-
-
-@inline
-def five_values(array, at, step):
-    """Load five elements, each in every lane of a vector."""
-    return (*four_values(array, at, step), broadcast(array, at + 4 * step))
-
-
-@inline
-def _share(column, n_columns):
-    """Divide four prefetches among the tiles of columns: the range (first, last + 1) of this tile's.
+def _share(column, n_columns, tile_columns, n_prefetches):
+    """Divide some prefetches among the tiles of columns: the range (first, last + 1) of this tile's.
 
     The chip does not foresee that the next rows follow: unasked, z of 65,536 × 784 × 10 took 12.5 ms. Asked for by the
     first tile alone they came as fast as memory gave them, and it rested during the others: 8.9; now 7.2.
     """
-    n_tiles = round_up(n_columns, TILE_COLUMNS) // TILE_COLUMNS
-    tile = column // TILE_COLUMNS
-    return TILE_ROWS * tile // n_tiles, TILE_ROWS * (tile + 1) // n_tiles
+    n_tiles = round_up(n_columns, tile_columns) // tile_columns
+    tile = column // tile_columns
+    return n_prefetches * tile // n_tiles, n_prefetches * (tile + 1) // n_tiles
 
 
 @inline
@@ -163,25 +162,36 @@ def add_weight_grad(inputs, row, n_rows, n_features, grads, n_columns, chains, s
 
 @inline
 def _add_span(inputs, row, n_rows, n_features, grads, n_columns, first, last, run, sums):
+    side = WEIGHT_VECTORS * lanes_of(inputs)
+    whole = n_features // side * side
+    rows = (row, n_rows, first, last, run)
+    for j in range(0, whole, side):  # the number of features is a constant to the compiler here
+        _add_columns(inputs, rows, n_features, j, side, grads, n_columns, sums)
+    if whole < n_features:
+        _add_columns(inputs, rows, n_features, whole, n_features - whole, grads, n_columns, sums)
+
+
+@inline
+def _add_columns(inputs, rows, n_features, j, left, grads, n_columns, sums):
+    row, n_rows, first, last, run = rows
     width = lanes_of(inputs)
-    stride = round_up(n_columns, TILE_COLUMNS)
+    stride = round_up(n_columns, WEIGHT_COLUMNS)
     padded_features = sums.size // stride
-    for j in range(0, n_features, TILE_ROWS * width):
-        for c in range(0, n_columns, TILE_COLUMNS):
-            share = _share(c, n_columns)
-            total = empty_tile(inputs)
-            for start in range(first, last, run):
-                tile = empty_tile(inputs)
-                for i in range(start, min(start + run, last)):
-                    at = (row + i) * n_features + j
-                    x = four_in_line(inputs, at, n_features - j)
-                    for k in range(*share):
-                        prefetch(inputs, at + n_rows * n_features + k * width)
-                    tile = add_products(tile, x, five_values(grads, i * stride + c, 1))
-                total = add_tiles(total, tile)
-            for k in range(TILE_ROWS * TILE_COLUMNS):
-                column, vector = c + k % TILE_COLUMNS, k // TILE_COLUMNS
-                add_wide(sums, column * padded_features + j + vector * width, total[k])
+    for c in range(0, n_columns, WEIGHT_COLUMNS):
+        share = _share(c, n_columns, WEIGHT_COLUMNS, WEIGHT_VECTORS)
+        total = empty_tile(inputs, WEIGHT_VECTORS, WEIGHT_COLUMNS)
+        for start in range(first, last, run):
+            tile = empty_tile(inputs, WEIGHT_VECTORS, WEIGHT_COLUMNS)
+            for i in range(start, min(start + run, last)):
+                at = (row + i) * n_features + j
+                x = load_several(inputs, at, width, left, width, WEIGHT_VECTORS)
+                for k in range(*share):
+                    prefetch(inputs, at + n_rows * n_features + k * width)
+                tile = add_products(tile, x, broadcast_several(grads, i * stride + c, 1, WEIGHT_COLUMNS))
+            total = add_tiles(total, tile)
+        for k in range(WEIGHT_VECTORS * WEIGHT_COLUMNS):
+            column, vector = c + k % WEIGHT_COLUMNS, k // WEIGHT_COLUMNS
+            add_wide(sums, column * padded_features + j + vector * width, total[k])
 
 
 @inline
@@ -192,56 +202,79 @@ def input_grad_rows(grads, n_rows, weight, n_features, n_columns, dinputs, row):
     ms, 27 without.
     """
     width = lanes_of(dinputs)
-    stride = round_up(n_columns, TILE_COLUMNS)
+    side = INPUT_VECTORS * width
+    whole = n_features // side * side
     streamed = dinputs.nbytes >= STREAM_BYTES and n_features % width == 0 and unaligned(dinputs, 0) == 0
-    for i in range(0, n_rows, TILE_ROWS):
-        for j in range(0, n_features, TILE_COLUMNS * width):
-            tile = empty_tile(dinputs)
-            for c in range(n_columns):
-                w = five_in_line(weight, c * n_features + j, n_features - j)
-                tile = add_products(tile, four_values(grads, i * stride + c, stride), w)
-            for k in range(TILE_ROWS * TILE_COLUMNS):
-                column = j + k % TILE_COLUMNS * width
-                if i + k // TILE_COLUMNS < n_rows and column < n_features:
-                    at = (row + i + k // TILE_COLUMNS) * n_features + column
-                    if streamed:
-                        stream(dinputs, at, tile[k])
-                    else:
-                        store_first(dinputs, at, n_features - column, tile[k])
+    for i in range(0, n_rows, INPUT_ROWS):
+        place = (row + i, min(INPUT_ROWS, n_rows - i), n_features)
+        for j in range(0, whole, side):
+            tile = _input_tile(grads, i, weight, n_features, j, side, n_columns)
+            _store_tile(tile, dinputs, place, j, streamed)
+        if whole < n_features:
+            tile = _input_tile(grads, i, weight, n_features, whole, n_features - whole, n_columns)
+            _store_tile(tile, dinputs, place, whole, streamed)
     if streamed:
         finish_streams()
 
 
 @inline
+def _input_tile(grads, i, weight, n_features, j, left, n_columns):
+    width, stride = lanes_of(weight), round_up(n_columns, WEIGHT_COLUMNS)
+    tile = empty_tile(weight, INPUT_ROWS, INPUT_VECTORS)
+    for c in range(n_columns):
+        w = load_several(weight, c * n_features + j, width, left, width, INPUT_VECTORS)
+        tile = add_products(tile, broadcast_several(grads, i * stride + c, stride, INPUT_ROWS), w)
+    return tile
+
+
+@inline
+def _store_tile(tile, dinputs, place, j, streamed):
+    row, n_rows, n_features = place
+    for k in range(INPUT_ROWS * INPUT_VECTORS):
+        column = j + k % INPUT_VECTORS * lanes_of(dinputs)
+        if k // INPUT_VECTORS < n_rows and column < n_features:
+            at = (row + k // INPUT_VECTORS) * n_features + column
+            if streamed:
+                stream(dinputs, at, tile[k])
+            else:
+                store_first(dinputs, at, n_features - column, tile[k])
+
+
+@inline
 def linear_rows(inputs, row, n_rows, n_features, weight, bias, n_columns, outputs):
     """Write z = X·W + b of some rows from the start of `outputs`; `weight` is Wᵀ, padded to whole tiles."""
-    whole_rows = n_rows // TILE_ROWS * TILE_ROWS
-    for i in range(0, whole_rows, TILE_ROWS):
-        for c in range(0, n_columns, TILE_COLUMNS):
-            tile = _dot_products(
-                inputs, (row + i) * n_features, n_features, weight, c, n_features, _share(c, n_columns)
-            )
-            for k in range(TILE_ROWS * TILE_COLUMNS):
-                column = c + k % TILE_COLUMNS
+    whole_rows = n_rows // OUTPUT_ROWS * OUTPUT_ROWS
+    for i in range(0, whole_rows, OUTPUT_ROWS):
+        for c in range(0, n_columns, OUTPUT_COLUMNS):
+            share = _share(c, n_columns, OUTPUT_COLUMNS, OUTPUT_ROWS)
+            tile = _dot_products(inputs, (row + i) * n_features, n_features, weight, c, n_features, share)
+            for k in range(OUTPUT_ROWS * OUTPUT_COLUMNS):
+                column = c + k % OUTPUT_COLUMNS
                 if column < n_columns:
-                    outputs[(i + k // TILE_COLUMNS) * n_columns + column] = sum_lanes(tile[k]) + bias[column]
-    for i in range(whole_rows, n_rows):  # a tile with the same row four times
-        for c in range(0, n_columns, TILE_COLUMNS):
+                    outputs[(i + k // OUTPUT_COLUMNS) * n_columns + column] = sum_lanes(tile[k]) + bias[column]
+    for i in range(whole_rows, n_rows):  # a tile with the same row several times
+        for c in range(0, n_columns, OUTPUT_COLUMNS):
             tile = _dot_products(inputs, (row + i) * n_features, 0, weight, c, n_features, (0, 0))
-            for k in range(TILE_COLUMNS):
+            for k in range(OUTPUT_COLUMNS):
                 if c + k < n_columns:
                     outputs[i * n_columns + c + k] = sum_lanes(tile[k]) + bias[c + k]
 
 
 @inline
 def _dot_products(inputs, at, step, weight, column, n_features, share):
-    """Multiply four rows of X with five of Wᵀ, lane by lane; ask for those of the next four that are in `share`."""
-    tile = empty_tile(inputs)
-    for j in range(0, n_features, lanes_of(inputs)):
+    """Multiply some rows of X with some of Wᵀ, lane by lane; ask for those of the next rows that are in `share`."""
+    width = lanes_of(inputs)
+    tile = empty_tile(inputs, OUTPUT_ROWS, OUTPUT_COLUMNS)
+    whole = n_features // width * width
+    for j in range(0, whole, width):
         for k in range(*share):
-            prefetch(inputs, at + (TILE_ROWS + k) * step + j)
-        x = four_rows(inputs, at + j, step, n_features - j)
-        w = five_rows(weight, column * n_features + j, n_features, n_features - j)
+            prefetch(inputs, at + (OUTPUT_ROWS + k) * step + j)
+        x = load_several(inputs, at + j, step, width, 0, OUTPUT_ROWS)
+        w = load_several(weight, column * n_features + j, n_features, width, 0, OUTPUT_COLUMNS)
+        tile = add_products(tile, x, w)
+    if whole < n_features:
+        x = load_several(inputs, at + whole, step, n_features - whole, 0, OUTPUT_ROWS)
+        w = load_several(weight, column * n_features + whole, n_features, n_features - whole, 0, OUTPUT_COLUMNS)
         tile = add_products(tile, x, w)
     return tile
 
@@ -250,7 +283,7 @@ def _dot_products(inputs, at, step, weight, column, n_features, share):
 def transposed(weight):
     """Copy W (features, columns) to a flat Wᵀ, padded with zeros to whole tiles of columns."""
     n_features, n_columns = weight.shape
-    result = np.zeros(round_up(n_columns, TILE_COLUMNS) * n_features, weight.dtype)
+    result = np.zeros(round_up(n_columns, OUTPUT_COLUMNS) * n_features, weight.dtype)
     for feature in range(n_features):
         for column in range(n_columns):
             result[column * n_features + feature] = weight[feature, column]
@@ -260,11 +293,11 @@ def transposed(weight):
 @inline
 def pad_rows(values, n_rows, n_columns, padded):
     """Copy rows of values to rows padded with zeros to whole tiles."""
-    stride = round_up(n_columns, TILE_COLUMNS)
+    stride = round_up(n_columns, WEIGHT_COLUMNS)
     for i in range(n_rows):
         for c in range(stride):
             padded[i * stride + c] = values[i * n_columns + c] if c < n_columns else 0.0
-    for i in range(n_rows * stride, round_up(n_rows, TILE_ROWS) * stride):
+    for i in range(n_rows * stride, round_up(n_rows, INPUT_ROWS) * stride):
         padded[i] = 0.0
 
 
