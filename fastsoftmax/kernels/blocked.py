@@ -129,7 +129,7 @@ def logsumexp_blocked(logits, lse):
         for block in prange(parts.shape[1]):
             sum_block(flat, start, stop, block, None, parts)
         m, others = merge(flat, None, parts)
-        log_sum = log_sum_of(others, exp_of_max(flat, m))
+        log_sum = log_sum_of(flat, others, exp_of_max(flat, m))
         certain = abs(m + log_sum) >= CANCELS * log_sum  # NaN never is
         lse[row] = m + log_sum if certain else careful_logsumexp(flat, start, stop)
 
@@ -167,7 +167,7 @@ def log_softmax_blocked(logits, log_probs):
         if math.isnan(others):
             _log_softmax(logits[row : row + 1], log_probs[row : row + 1])
             continue
-        log_sum = log_sum_of(others, exp_of_max(flat, m))
+        log_sum = log_sum_of(flat, others, exp_of_max(flat, m))
         for block in prange(parts.shape[1]):
             sums = splat(flat, m), splat(flat, log_sum)
             write_block(subtract, sums, flat, start, stop, block, flat_out)

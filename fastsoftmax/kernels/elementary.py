@@ -1,4 +1,4 @@
-"""exp of a vector relative to the greatest logit of its row, its quotient by a sum, and log1p of float64 vectors."""
+"""exp of a vector relative to the greatest logit of its row, its quotient by a sum, and log(1 + x) in float64."""
 
 import math
 
@@ -6,6 +6,7 @@ from .jit import inline
 from .lanes import (
     constant,
     fma,
+    halvings,
     lanes_of,
     magnitude,
     polynomial,
@@ -21,6 +22,8 @@ from .sums import greatest_lane, halves, join
 _zero = constant(0.0, 0.0)
 _one = constant(1.0, 1.0)
 _half = constant(0.5, 0.5)
+_two = constant(2.0, 2.0)
+_ln2 = constant(math.log(2), math.log(2))
 
 _log2_e = constant(1 / math.log(2), 1 / math.log(2))
 # Steps of ln 2 / STEPS (see `powers`) in two parts: n is an integer, so z − n·high is exact in one fma if it is small.
@@ -200,3 +203,22 @@ def log1p(x):
     half_square = _half(x) * d * d
     below = fma(s, fma(s2, _log_tail(s2), half_square), fma(k, wide(_LN2_LOW), rounded_off))
     return fma(k, wide(_LN2_HIGH), d - (half_square - below))
+
+
+# Likewise for s² ≤ 0.0403: relative error 8.4e-11.
+_short_log_tail = polynomial(None, (0.6666666626516464, 0.40000318470237534, 0.2853214383472614, 0.2375933909841617))
+
+
+@inline
+def log1p_quotient(like, part, unit):
+    """Compute log(1 + part / unit) for float64 lanes, part ≥ 0 and unit > 0, to the digits of the dtype of `like`.
+
+    In float32 that is half of the steps of `log1p`, and one division: 65,536 × 10 losses took 0.61 ms, and take 0.53.
+    """
+    if lanes_of(like) == 8:
+        return log1p(part / unit)
+    k, inverse = halvings(part + unit, unit)
+    # (f − 1) / (f + 1) for f = 2⁻ᵏ·(part + unit) / unit
+    s = fma(part, inverse, unit * (inverse - _one(unit))) / fma(part, inverse, unit * (inverse + _one(unit)))
+    s2 = s * s
+    return fma(k, _ln2(k), s * fma(s2, _short_log_tail(s2), _two(s2)))

@@ -16,6 +16,7 @@ from .elementary import (
     is_near,
     least_quotient,
     log1p,
+    log1p_quotient,
     multiply,
     multiply_near,
     quotient_of,
@@ -122,7 +123,7 @@ def log_sum_lanes(lanes, n_classes, scratch):
     scale = scale_of(m)
     others, _ = lanes_exp_sum(lanes, n_classes, lanes_position(lanes, n_classes, m), near, scale, scratch)
     e_tops = halves(exp_scaled(m, scale))
-    low, high = log1p(others[0] / e_tops[0]), log1p(others[1] / e_tops[1])
+    low, high = log1p_quotient(m, others[0], e_tops[0]), log1p_quotient(m, others[1], e_tops[1])
     size = magnitude(m)
     if math.isinf(greatest_lane(size)):  # there the sum is m itself, unless there is a NaN
         poison = splat(lanes, 0.0)
@@ -205,8 +206,8 @@ def cross_entropy_lanes(lanes, n_classes, label_halves):
     others, z_label = lanes_exp_sum(lanes, n_classes, join(top, *label_halves), near, scale, lanes)
     tops, e_tops = halves(top), halves(exp_scaled(top, scale))
     z_labels, e_labels = halves(z_label), halves(exp_scaled(z_label, scale))
-    low = loss_of(tops[0], z_labels[0], e_tops[0], e_labels[0], others[0])
-    high = loss_of(tops[1], z_labels[1], e_tops[1], e_labels[1], others[1])
+    low = loss_of(top, tops[0], z_labels[0], e_tops[0], e_labels[0], others[0])
+    high = loss_of(top, tops[1], z_labels[1], e_tops[1], e_labels[1], others[1])
     low = where_equal(label_halves[0], wide(IGNORED), wide(0.0), low)
     high = where_equal(label_halves[1], wide(IGNORED), wide(0.0), high)
     return (low, high), others, (others[0] + e_labels[0], others[1] + e_labels[1]), near

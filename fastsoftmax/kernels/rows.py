@@ -11,7 +11,7 @@ e_j stands for e^z_j over a power of two that the row shares (see `elementary.sc
 
 import math
 
-from .elementary import exp_scaled, log1p, quotient_of, scale_of
+from .elementary import exp_scaled, log1p_quotient, quotient_of, scale_of
 from .jit import apart, inline
 from .lanes import drop_lane, greater, lanes_of, splat, where_equal, wide
 from .memory import load, load_first, prefetch, store, store_first
@@ -150,14 +150,14 @@ def log_sum_row(logits, row, finish, pending, following):
         top = splat(logits, m)
         scale = scale_of(top)
         others, m_next = exp_sum(exp_scaled, logits, row, None, scale, None, start, finish, pending, following)
-        log_sum = log_sum_of(others, first_lane(exp_scaled(top, scale)))
+        log_sum = log_sum_of(logits, others, first_lane(exp_scaled(top, scale)))
     return log_sum, m_next
 
 
 @inline
-def log_sum_of(others, e_top):
+def log_sum_of(like, others, e_top):
     """Compute log Σ_j e^(z_j − m) from the sum without the maximum's own term, and from that."""
-    return first_lane(log1p(wide(others / e_top)))
+    return first_lane(log1p_quotient(like, wide(others), wide(e_top)))
 
 
 @apart
@@ -186,7 +186,7 @@ def logsumexp_row(logits, row, following):
         scale = scale_of(top)
         e_top = first_lane(exp_scaled(top, scale))
         total, m_next = exp_sum(exp_scaled, logits, row, -1, scale, None, row[0], None, None, following)
-        log_sum = log_sum_of(total - e_top, e_top)
+        log_sum = log_sum_of(logits, total - e_top, e_top)
         share = e_top / total
     lse = row[2] + log_sum
     return lse, abs(lse) >= max(CANCELS * log_sum, 8 * share), m_next
@@ -214,14 +214,14 @@ def subtract(z, sums):
 
 
 @inline
-def loss_of(top, z_label, e_top, e_label, others):
+def loss_of(like, top, z_label, e_top, e_label, others):
     """Compute −log a_y for float64 lanes, from m, z_y, e_m, e_y and Σ_{j≠y} e_j.
 
     log Σ − (z_y − m) would cancel where the model is sure. If the label is the maximum, the loss is log1p(Σ_{j≠y} e_j /
     e_y); if not, both terms of (m − z_y) + log Σ are positive.
     """
     others = where_equal(z_label, top, others, others + (e_label - e_top))
-    return (top - z_label) + log1p(others / where_equal(z_label, top, e_label, e_top))
+    return (top - z_label) + log1p_quotient(like, others, where_equal(z_label, top, e_label, e_top))
 
 
 @inline
@@ -238,7 +238,7 @@ def loss_and_sum(logits, m, z_label, scale, others):
     """Compute (loss, Σ_j e_j) from m, z_y and Σ_{j≠y} e_j."""
     e_top = first_lane(exp_scaled(splat(logits, m), scale))
     e_label = first_lane(exp_scaled(splat(logits, z_label), scale))
-    loss = first_lane(loss_of(wide(m), wide(z_label), wide(e_top), wide(e_label), wide(others)))
+    loss = first_lane(loss_of(logits, wide(m), wide(z_label), wide(e_top), wide(e_label), wide(others)))
     return loss, others + e_label
 
 
