@@ -63,33 +63,3 @@ def test_beyond_the_edge(classes, dtype):
     normal = truth >= np.finfo(dtype).tiny
     np.testing.assert_array_equal(a[~normal, 3], 0)
     np.testing.assert_allclose(a[normal, 3], truth[normal], rtol=4 * np.finfo(dtype).eps)
-
-
-SCRIPT = """
-import sys
-import numpy as np
-import fastsoftmax as fs
-from fastsoftmax.kernels.powers import STEPS
-
-z = np.load(sys.argv[1])
-for classes in (10, 1000):
-    np.save(sys.argv[2] + f"/{classes}.npy", fs.softmax(z[:, :classes]))
-print(STEPS)
-"""
-
-
-def test_processors_without_a_lookup(run_python, tmp_path):
-    """Whole powers of two and a longer polynomial, within the same four ulp."""
-    z = np.random.default_rng(0).normal(scale=5, size=(50, 1000)).astype(np.float32)
-    np.save(tmp_path / "z.npy", z)
-    steps = run_python("-c", SCRIPT, str(tmp_path / "z.npy"), str(tmp_path), NUMBA_CPU_NAME="generic")
-    assert steps == "1"
-    for classes in (10, 1000):
-        truth = fs.reference.softmax(z[:, :classes].astype(np.float64))
-        a = np.load(tmp_path / f"{classes}.npy")
-        assert (np.abs(a - truth) <= 4 * np.spacing(truth.astype(np.float32))).all()
-
-
-def test_no_features(run_python):
-    code = "from fastsoftmax.kernels.powers import STEPS; print(STEPS)"
-    assert run_python("-c", code, NUMBA_CPU_FEATURES="") == "1"
