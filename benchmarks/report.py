@@ -107,7 +107,10 @@ def _machine(data: dict[str, Any]) -> str:
     machine, run = data["machine_info"], data["fastsoftmax"]
     versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
     threads = "1 thread" if run["threads"] == 1 else f"{run['threads']} threads"
-    cpu = f"{machine['cpu'].get('brand_raw', machine['machine'])}, {machine['cpu']['count']} cores"
+    flags = machine["cpu"].get("flags", ())
+    vectors = [f" with {name}" for name, flag in (("AVX-512", "avx512f"), ("AVX2", "avx2")) if flag in flags]
+    brand = machine["cpu"].get("brand_raw", machine["machine"])
+    cpu = f"{brand}{''.join(vectors[:1])}, {machine['cpu']['count']} cores"
     system = f"{machine['system']}, Python {machine['python_version']}"
     return f"{cpu}, {threads} for everyone, {system}, {data['datetime'][:10]}; {versions}."
 

@@ -45,7 +45,7 @@ def timings():
 def results(tmp_path):
     data = {
         "machine_info": {
-            "cpu": {"brand_raw": "Some CPU", "count": 4},
+            "cpu": {"brand_raw": "Some CPU", "count": 4, "flags": ["avx", "avx2"]},
             "machine": "x86_64",
             "system": "Linux",
             "python_version": "3.13.1",
@@ -84,7 +84,7 @@ def test_table(results, readme):
     assert row(text, loss, "half -inf")[2:4] == ["25× NumPy", "25×"]
     assert row(text, "1,000,000") == ["1,000,000", "1", "", "2.0×"]
     for part in (
-        "Some CPU, 4 cores, 2 threads",
+        "Some CPU with AVX2, 4 cores, 2 threads",
         "Linux, Python 3.13.1, 2026-01-02",
         "numpy 2.4.0",
         "read 20",

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fastsoftmax as fs
-from fastsoftmax.kernels import labels, reductions, tiles
+from fastsoftmax.kernels import labels, products, reductions, tiles
 
 SCRIPT = """
 import numpy as np
@@ -79,24 +79,24 @@ def test_padding_to_whole_tiles(columns):
     assert plain(tiles.round_up)(columns, tiles.WEIGHT_COLUMNS) == width
     rows = np.random.default_rng(0).standard_normal((6, columns))
     padded = np.full(8 * width, np.nan)
-    plain(tiles.pad_rows)(rows.reshape(-1), 6, columns, padded)
+    plain(products.pad_rows)(rows.reshape(-1), 6, columns, padded)
     np.testing.assert_array_equal(padded.reshape(8, width), np.pad(rows, ((0, 2), (0, width - columns))))
     width = -(-columns // tiles.OUTPUT_COLUMNS) * tiles.OUTPUT_COLUMNS
     np.testing.assert_array_equal(
-        plain(tiles.transposed)(rows).reshape(width, 6), np.pad(rows.T, ((0, width - columns), (0, 0)))
+        plain(products.transposed)(rows).reshape(width, 6), np.pad(rows.T, ((0, width - columns), (0, 0)))
     )
 
 
 @pytest.mark.parametrize("columns", [1, 5, 6, 10, 32, 63])
 def test_each_vector_is_asked_for_once(columns):
     for side, vectors in ((5, 4), (2, 2), (5, 1)):
-        shares = [plain(tiles._share)(c, columns, side, vectors) for c in range(0, columns, side)]
+        shares = [plain(products._share)(c, columns, side, vectors) for c in range(0, columns, side)]
         assert [k for first, last in shares for k in range(first, last)] == list(range(vectors))
 
 
 @pytest.mark.parametrize("features", [0, 1, 784, 10**6])
 def test_strip_of_rows(features):
-    assert plain(tiles.strip_of)(np.empty(0, np.float32), features) in range(16, 129, 16)
+    assert plain(products.strip_of)(np.empty(0, np.float32), features) in range(16, 129, 16)
 
 
 def pairwise_rounding(n, power):
@@ -129,5 +129,5 @@ def rounding_in_tiles(n, strip, run, span, power):
 @pytest.mark.parametrize("power", [1, 2], ids=["either sign", "one sign"])
 def test_chains_round_less_than_pairwise_sums(power, strip):
     for n in [*range(1, 800), 10_000, 65_536]:
-        run, span = plain(tiles.chains_of)(n)
+        run, span = plain(products.chains_of)(n)
         assert rounding_in_tiles(n, strip, run, span, power) <= n + pairwise_rounding(n, power), n

@@ -2,15 +2,14 @@
 
 import math
 
+from .exponents import halvings, split_exponent
 from .jit import inline
 from .lanes import (
     constant,
     fma,
-    halvings,
     lanes_of,
     magnitude,
     polynomial,
-    split_exponent,
     where_equal,
     where_greater,
     wide,

@@ -21,8 +21,6 @@ INT32 = ir.IntType(32)
 _INT64 = ir.IntType(64)
 INTEGER_OF = {types.float32: INT32, types.float64: _INT64}
 MANTISSA_BITS = {types.float32: 23, types.float64: 52}
-_BITS_OF_SQRT_HALF = 0x3FE6A09E667F3BCD
-_BITS_OF_2_TO_52 = 0x4330000000000000
 
 
 class Lanes(types.Type):
@@ -235,52 +233,6 @@ def drop_lane(typingctx, vector, lane):
         return builder.select(is_lane, ir.Constant(value.type, None), value)
 
     return vector(vector, types.intp), codegen
-
-
-# The bits of a float ---------------------------------------------------------------------------------------------
-
-
-@intrinsic
-def split_exponent(typingctx, value):
-    """Split positive normal float64 lanes into (k, f, 2⁻ᵏ): value = 2ᵏ·f with f from √½ to √2."""
-    if value != Lanes(types.float64):
-        return None
-    parts = types.UniTuple(value, 3)
-
-    def codegen(context, builder, sig, args):
-        vector, integers = args[0].type, ir.VectorType(_INT64, value.count)
-        bits = builder.bitcast(args[0], integers)
-        shift = build_constant(integers, 52)
-        exponent = builder.ashr(builder.sub(bits, build_constant(integers, _BITS_OF_SQRT_HALF)), shift)
-        fraction = builder.bitcast(builder.sub(bits, builder.shl(exponent, shift)), vector)
-        inverse = builder.shl(builder.sub(build_constant(integers, 1023), exponent), shift)
-        k = builder.sitofp(exponent, vector)
-        return context.make_tuple(builder, parts, [k, fraction, builder.bitcast(inverse, vector)])
-
-    return parts(value), codegen
-
-
-@intrinsic
-def halvings(typingctx, value, unit):
-    """Find (k, 2⁻ᵏ) for normal float64 lanes, value ≥ unit > 0: 2ᵏ is near value / unit, within a factor of 1.51.
-
-    The bits of a float, taken as an integer, are its logarithm to 0.0861: that of the quotient takes no division.
-    """
-    if value != Lanes(types.float64) or value != unit:
-        return None
-    pair = types.UniTuple(value, 2)
-
-    def codegen(context, builder, sig, args):
-        vector, integers = args[0].type, ir.VectorType(_INT64, value.count)
-        shift, one = build_constant(integers, 52), build_constant(integers, 1023 << 52)
-        difference = builder.sub(*(builder.bitcast(arg, integers) for arg in args))
-        exponent = builder.lshr(builder.add(difference, build_constant(integers, 1 << 51)), shift)
-        inverse = builder.bitcast(builder.sub(one, builder.shl(exponent, shift)), vector)
-        # AVX2 has no instruction that makes floats of 64-bit integers.
-        shifted = builder.bitcast(builder.or_(exponent, build_constant(integers, _BITS_OF_2_TO_52)), vector)
-        return context.make_tuple(builder, pair, [builder.fsub(shifted, build_constant(vector, 2.0**52)), inverse])
-
-    return pair(value, unit), codegen
 
 
 # Constants and polynomials ---------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from .cross_entropy import few_rows, few_rows_with_grad
 from .jit import inline, require_all, twins
 from .lanes import lanes_of
 from .memory import load_first, store_first
+from .products import add_weight_grad, chains_of, input_grad_rows, linear_rows, pad_rows, strip_of, transposed
 from .reductions import (
     BLOCK,
     add_rows,
@@ -19,17 +20,7 @@ from .reductions import (
 )
 from .rows import cross_entropy_row, row_max
 from .stores import cross_entropy_with_grad_row, row_range
-from .tiles import (
-    WEIGHT_COLUMNS,
-    add_weight_grad,
-    chains_of,
-    input_grad_rows,
-    linear_rows,
-    pad_rows,
-    round_up,
-    strip_of,
-    transposed,
-)
+from .tiles import WEIGHT_COLUMNS, round_up
 from .views import flat_of, kept
 
 _BIAS_BLOCKS = 16  # of rows whose ∂L/∂b is added up apart

@@ -12,18 +12,9 @@ from numba import prange
 from .jit import inline, require_all, twins
 from .lanes import lanes_of
 from .memory import load, load_first, prefetch, store
+from .products import add_weight_grad, chains_of, input_grad_rows, pad_rows, strip_of, transposed
 from .sums import add_to_sum
-from .tiles import (
-    WEIGHT_COLUMNS,
-    WEIGHT_VECTORS,
-    add_weight_grad,
-    chains_of,
-    input_grad_rows,
-    pad_rows,
-    round_up,
-    strip_of,
-    transposed,
-)
+from .tiles import WEIGHT_COLUMNS, WEIGHT_VECTORS, round_up
 from .views import flat_of, kept
 
 _MOST_BLOCKS = 64
