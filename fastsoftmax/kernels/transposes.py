@@ -56,7 +56,7 @@ def transpose_part(
 ):
     """Transpose part of a tile as large as a vector has lanes.
 
-    `n_rows` of `n_columns` are read from the source, and `n_kept` rows of `columns` written to the target: 0 where
+    `n_rows` of `n_columns` are read from the source, and `n_kept` rows of `kept_columns` written to the target: 0 where
     there was nothing to read, but whole blocks without a column of the source or of the target are left out.
     """
     if not (is_contiguous(source) and is_contiguous(target) and source.dtype == target.dtype):
@@ -64,7 +64,7 @@ def transpose_part(
     side, count = _side(source.dtype), Lanes(source.dtype).count
 
     def codegen(context, builder, sig, args):
-        source_value, at, step, n_rows, n_columns, target_value, target_at, target_step, n_kept, columns = args
+        source_value, at, step, n_rows, n_columns, target_value, target_at, target_step, n_kept, kept_columns = args
         vector = _vector(context, source.dtype)
 
         def place(array_type, array, at, step, row, column, n_rows, count):
@@ -79,13 +79,13 @@ def transpose_part(
                 address, count = place(source, source_value, at, step, row, left, n_rows, n_columns)
                 vectors.append(build_load_first(builder, address, count, ir.Constant(vector, None)))
             for row, value in enumerate(_build_transpose(builder, vectors), start=left):
-                address, count = place(target, target_value, target_at, target_step, row, top, n_kept, columns)
+                address, count = place(target, target_value, target_at, target_step, row, top, n_kept, kept_columns)
                 build_store_first(builder, value, address, count)
 
         for top in range(0, count, side):
             for left in range(0, count, side):
                 there = builder.icmp_signed(">", n_columns, n_columns.type(left))
-                wanted = builder.icmp_signed(">", columns, columns.type(top))
+                wanted = builder.icmp_signed(">", kept_columns, kept_columns.type(top))
                 with builder.if_then(builder.and_(there, wanted)):
                     build_block(top, left)
         return context.get_dummy_value()
