@@ -19,26 +19,36 @@ def run(code, **environment):
     return done.stdout.strip()
 
 
-def least_seconds(code, limit):
-    """The least time that some runs print, each in a process of its own: one of them may be undisturbed."""
-    least = float("inf")
+# On a machine where Numba's own import takes longer than this, everything may take as much longer.
+NUMBA_S = 0.15
+
+TIMED = """
+import time
+start = time.perf_counter()
+import numba
+numba_seconds = time.perf_counter() - start
+{before}
+start = time.perf_counter()
+{code}
+print(time.perf_counter() - start, numba_seconds)
+"""
+
+
+def assert_quick(code, limit, before=""):
+    """Some runs, each in a process of its own: one of them may be undisturbed."""
+    script = TIMED.format(code=code, before=before)
+    run(script)  # compiles the bytecode and the kernels
+    found = []
     for _ in range(RUNS):
-        least = min(least, float(run(code)))
-        if least <= limit:
-            break
-    return least
+        seconds, numba_seconds = map(float, run(script).split())
+        found.append((seconds, numba_seconds))
+        if seconds <= limit * max(1, numba_seconds / NUMBA_S):
+            return
+    raise AssertionError(f"expected {limit} s, got (and Numba's import took) {sorted(found)}")
 
 
 def test_import_is_quick():
-    code = """
-import time
-import numba
-start = time.perf_counter()
-import fastsoftmax
-print(time.perf_counter() - start)
-"""
-    run(code)  # compiles the bytecode
-    assert least_seconds(code, 0.05) <= 0.05
+    assert_quick("import fastsoftmax", 0.05)
 
 
 def test_import_brings_no_optional_package():
@@ -63,14 +73,9 @@ def test_import_without_compilation():
 
 @pytest.mark.parametrize("rows", [32, 1_000])
 def test_first_call_is_quick_once_compiled(rows):
-    code = f"""
-import time
+    before = f"""
 import numpy as np
 import fastsoftmax as fs
 logits, labels = np.zeros(({rows}, 100), np.float32), np.zeros({rows}, np.int64)
-start = time.perf_counter()
-fs.cross_entropy(logits, labels)
-print(time.perf_counter() - start)
 """
-    run(code)  # compiles the kernels
-    assert least_seconds(code, 0.4) <= 0.4
+    assert_quick("fs.cross_entropy(logits, labels)", 0.4, before)
