@@ -59,6 +59,7 @@ _HEADROOM = 64
 _round_to_power = constant(1.5 * 2.0**23 + STEPS * (127 + _HEADROOM), 1.5 * 2.0**52 + 1023 + _HEADROOM)
 _lowest_power = constant(-127.0 - _HEADROOM, -1023.0 - _HEADROOM)  # whose bits are those of 0
 # What is further below the maximum counts as zero: e^−depth does not reach the last bit of the smallest normal number.
+# Without AVX-512 that begins 4 (in float64 8) lower, at `_lowest_power`: see `exp_scaled`.
 _depth = constant(128.0, 745.0)
 # Logits beyond this are taken relative to their maximum first: where the result is not zero, that is exact.
 EXACT = 2048.0
