@@ -8,7 +8,7 @@ import numpy as np
 
 from fastsoftmax import arrays, threads
 from fastsoftmax.arrays import Array
-from fastsoftmax.blas import add_product, product
+from fastsoftmax.kernels import cross_entropy, gemm
 from fastsoftmax.kernels import linear_cross_entropy as kernels
 from fastsoftmax.kernels.regimes import FEW_COLUMNS
 from fastsoftmax.layer import checked_layer
@@ -18,8 +18,6 @@ from fastsoftmax.reference import LinearGrads
 # No more, or glibc hands the pages back after each call, and new ones cost more than larger products gain: 8,192 × 512
 # × 4,000 with its gradients took 573 ms with twice as much, and takes 506.
 WORKSPACE = 32 * 2**20
-# One part in so many of the workspace is for products that wait to be added to ∂L/∂W, should the BLAS not add them.
-_PRODUCTS = 64
 
 
 def linear_cross_entropy(
@@ -34,8 +32,8 @@ def linear_cross_entropy(
 ) -> Any:
     """Compute the cross entropy of a linear layer's outputs, L(X·W + b, y).
 
-    With fewer than 64 classes a strip of rows at a time is multiplied by a kernel; with more a BLAS computes the logits
-    of as many rows as the workspace holds.
+    With fewer than 64 classes a strip of rows at a time is multiplied and done with in one pass; with more, the
+    logits of as many rows as the workspace holds are computed at a time.
 
     Parameters
     ----------
@@ -70,15 +68,16 @@ def linear_cross_entropy(
     0.75
     """
     x, w, b, y, ignored, counted = _checked(inputs, weight, bias, labels, ignore_index, reduction)
-    rows, _ = _shares(x, w, workspace)
+    rows = _rows_of_a_chunk(x, w, workspace)
     losses = np.empty(len(x))
     if w.shape[1] < FEW_COLUMNS:
         threads.run(kernels.linear_cross_entropy_few, x.size, x, w, b, y, ignored, losses)
     else:
         buffer = np.empty((rows, w.shape[1]), x.dtype)
         for chunk in _chunks(len(x), rows):
-            logits = product(x[chunk], w, buffer[: chunk.stop - chunk.start])
-            threads.run(kernels.biased_cross_entropy, logits.size, logits, b, y[chunk], ignored, losses[chunk])
+            logits = buffer[: chunk.stop - chunk.start]
+            threads.multiply(gemm.linear, logits.size * len(w), x[chunk], w, b, logits)
+            threads.run(cross_entropy.cross_entropy, logits.size, logits, y[chunk], ignored, losses[chunk])
     return reduce(losses, counted, reduction, x.dtype, y.shape)
 
 
@@ -96,8 +95,8 @@ def linear_cross_entropy_with_grad(
 ) -> tuple[Any, LinearGrads]:
     """Compute the cross entropy of a linear layer's outputs and the gradients of X, W and b.
 
-    With fewer than 64 classes one pass over X computes everything, a strip of rows at a time. With more a BLAS does the
-    three products for as many rows as the workspace holds, and a kernel turns their logits into their gradient.
+    With fewer than 64 classes one pass over X computes everything, a strip of rows at a time. With more, as many rows
+    as the workspace holds get their logits, these become their gradient, and that gives ∂L/∂X and adds to ∂L/∂W.
 
     Parameters
     ----------
@@ -130,7 +129,7 @@ def linear_cross_entropy_with_grad(
     (array([[ 0.25, -0.25]]), None)
     """
     x, w, b, y, ignored, counted = _checked(inputs, weight, bias, labels, ignore_index, reduction)
-    rows, waiting = _shares(x, w, workspace)
+    rows = _rows_of_a_chunk(x, w, workspace)
     targets = _targets(out, x, w, b, y, inputs_grad, bias is not None)
     dinputs, dweight, dbias = targets
     factor = (1.0 / counted if counted else 0.0) if reduction == "mean" else 1.0
@@ -141,19 +140,17 @@ def linear_cross_entropy_with_grad(
     else:
         bias_sums = np.zeros(b.shape)
         buffer = np.empty((rows, w.shape[1]), x.dtype)
-        temporary = np.empty(waiting, x.dtype)
         if not len(x):
             dweight[...] = 0
         for chunk in _chunks(len(x), rows):
-            logits = product(x[chunk], w, buffer[: chunk.stop - chunk.start])
-            kernel = kernels.biased_cross_entropy_with_grad
-            threads.run(kernel, logits.size, logits, b, y[chunk], ignored, factor, losses[chunk], bias_sums)
+            logits = buffer[: chunk.stop - chunk.start]
+            products = logits.size * len(w)
+            threads.multiply(gemm.linear, products, x[chunk], w, b, logits)
+            kernel = kernels.cross_entropy_with_grads
+            threads.run(kernel, logits.size, logits, y[chunk], ignored, factor, losses[chunk], bias_sums)
             if inputs_grad:
-                product(logits, w.T, dinputs[chunk])
-            if chunk.start == 0:
-                product(x[chunk].T, logits, dweight)
-            else:
-                add_product(x[chunk], logits, dweight, temporary=temporary)
+                threads.multiply(gemm.input_grad, products, logits, w, dinputs[chunk])
+            threads.multiply(gemm.weight_grad, products, x[chunk], logits, dweight, chunk.start > 0)
         dbias[...] = bias_sums
     loss = reduce(losses, counted, reduction, x.dtype, y.shape)
     dinputs, dweight, dbias = map(arrays.settle, targets, out or (None, None, None))
@@ -200,16 +197,14 @@ def _checked(
     return arrays.contiguous(x), arrays.contiguous(w), arrays.contiguous(b), y, ignored, counted
 
 
-def _shares(x: Array, w: Array, workspace: object) -> tuple[int, int]:
-    """Share the workspace out: (rows whose logits it holds, all chunks of a size, elements of products that wait)."""
+def _rows_of_a_chunk(x: Array, w: Array, workspace: object) -> int:
+    """Give how many rows' logits the workspace holds, or fewer, so that all chunks have about as many."""
     size = arrays.integer("workspace", workspace)
     if size < 1:
         raise ValueError(f"workspace: expected a positive number of bytes, got {size}")
-    n_rows, row_bytes = int(x.shape[0]), int(w.shape[1] * w.itemsize)
-    products = size // _PRODUCTS
-    rows = max(1, (size - products) // row_bytes)
-    n_chunks = max(1, -(-n_rows // rows))
-    return -(-n_rows // n_chunks), min(max(products // int(w.itemsize), int(x.shape[1])), int(w.size))
+    n_rows = int(x.shape[0])
+    n_chunks = max(1, -(-n_rows // max(1, size // int(w.shape[1] * w.itemsize))))
+    return -(-n_rows // n_chunks)
 
 
 def _chunks(n_rows: int, rows: int) -> Iterator[slice]:

@@ -4,11 +4,10 @@ import numpy as np
 
 from fastsoftmax import arrays, threads
 from fastsoftmax.arrays import Array
-from fastsoftmax.blas import product
-from fastsoftmax.kernels import reductions as kernels
+from fastsoftmax.kernels import gemm, reductions
 from fastsoftmax.reference import LinearGrads
 
-# Up to this many columns of ∂L/∂z our kernels are faster than a BLAS, which is made for wide matrices.
+# Up to this many columns of ∂L/∂z the kernels for narrow matrices are faster than those for wide ones.
 _FEW_COLUMNS = 32
 
 
@@ -43,7 +42,11 @@ def linear(inputs: object, weight: object, bias: object = None, *, out: Array | 
     array([[11., 22.]])
     """
     x, w, b = checked_layer(inputs, weight, bias)
-    return _outputs(x, w, b, out)
+    result = arrays.buffer(out, (len(x), w.shape[1]), x.dtype, x, w, *(() if b is None else (b,)))
+    b = np.empty(0, x.dtype) if b is None else arrays.contiguous(b)
+    x, w = arrays.contiguous(x), arrays.contiguous(w)
+    threads.multiply(gemm.linear, x.size * w.shape[1], x, w, b, result)
+    return arrays.settle(result, out)
 
 
 def weight_grad(inputs: object, doutputs: object, *, out: Array | None = None) -> Array:
@@ -80,10 +83,11 @@ def weight_grad(inputs: object, doutputs: object, *, out: Array | None = None) -
     """
     x, dz = _sides(inputs, doutputs)
     result = arrays.buffer(out, (x.shape[1], dz.shape[1]), x.dtype, x, dz)
+    x, dz = arrays.contiguous(x), arrays.contiguous(dz)
     if dz.shape[1] <= _FEW_COLUMNS:
-        threads.run(kernels.weight_grad, x.size, arrays.contiguous(x), arrays.contiguous(dz), result)
+        threads.run(reductions.weight_grad, x.size, x, dz, result)
     else:
-        product(x.T, dz, result)
+        threads.multiply(gemm.weight_grad, x.size * dz.shape[1], x, dz, result, False)
     return arrays.settle(result, out)
 
 
@@ -117,7 +121,7 @@ def bias_grad(doutputs: object, *, out: Array | None = None) -> Array:
     """
     dz = arrays.matrix("doutputs", doutputs)
     result = arrays.buffer(out, dz.shape[1:], dz.dtype, dz)
-    threads.run(kernels.bias_grad, dz.size, arrays.contiguous(dz), result)
+    threads.run(reductions.bias_grad, dz.size, arrays.contiguous(dz), result)
     return arrays.settle(result, out)
 
 
@@ -153,10 +157,11 @@ def input_grad(doutputs: object, weight: object, *, out: Array | None = None) ->
     w = arrays.matrix("weight", weight, columns=dz.shape[1])
     arrays.same_dtype("weight", w, "doutputs", dz)
     result = arrays.buffer(out, (len(dz), len(w)), dz.dtype, dz, w, aligned=True)
+    dz, w = arrays.contiguous(dz), arrays.contiguous(w)
     if dz.shape[1] <= _FEW_COLUMNS:
-        threads.run(kernels.input_grad, result.size, arrays.contiguous(dz), arrays.contiguous(w), result)
+        threads.run(reductions.input_grad, result.size, dz, w, result)
     else:
-        product(dz, w.T, result)
+        threads.multiply(gemm.input_grad, dz.size * len(w), dz, w, result)
     return arrays.settle(result, out)
 
 
@@ -215,13 +220,3 @@ def _sides(inputs: object, doutputs: object) -> tuple[Array, Array]:
     dz = arrays.matrix("doutputs", doutputs, len(x))
     arrays.same_dtype("doutputs", dz, "inputs", x)
     return x, dz
-
-
-def _outputs(x: Array, w: Array, b: Array | None, out: Array | None) -> Array:
-    """Compute z = X·W + b of checked arguments."""
-    result = arrays.buffer(out, (len(x), w.shape[1]), x.dtype, *((x, w) if b is None else (x, w, b)))
-    product(x, w, result)
-    if b is not None:
-        with np.errstate(all="ignore"):
-            result += b
-    return arrays.settle(result, out)

@@ -15,18 +15,24 @@ from fastsoftmax.kernels.jit import Kernel
 SERIAL_BELOW = 32_768
 # From so many on, some 100 µs, it pays to see to it that workers do not run on the caller's processor.
 _PLACED_FROM = 2**18
+# So many products of a matrix product take as long as one element of a row.
+_PRODUCTS_PER_ELEMENT = 16
 
 _one_caller = threading.Lock()
 
 
-def run(kernel: Kernel, elements: int, *args: object) -> None:
-    """Run the serial twin on little work or where threads are unsafe, the parallel twin else."""
+def count_for(elements: int) -> int:
+    """Count the threads that `run` shares so much work out to: 1 for little work or where threads are unsafe."""
     if elements < SERIAL_BELOW or _lost_in_fork:
-        kernel.serial(*args)
-        return
+        return 1
     launch()
     # numba.get_num_threads() takes a lock that forked children share: a child born meanwhile never gives it back.
-    count = pool._get_num_threads()  # type: ignore[attr-defined]  # set when launched
+    return int(pool._get_num_threads())  # type: ignore[attr-defined]  # set when launched
+
+
+def run(kernel: Kernel, elements: int, *args: object) -> None:
+    """Run the serial twin if `count_for` says one thread, the parallel twin else."""
+    count = count_for(elements)
     if count == 1:
         kernel.serial(*args)
     elif pool._threading_layer == "workqueue":
@@ -35,6 +41,12 @@ def run(kernel: Kernel, elements: int, *args: object) -> None:
         if elements >= _PLACED_FROM and pool._threading_layer == "omp":
             workers.keep_off(count)
         kernel.parallel(*args)
+
+
+def multiply(kernel: Kernel, products: int, *args: object) -> None:
+    """Run a kernel of `gemm`, whose last argument is how many threads there are."""
+    elements = products // _PRODUCTS_PER_ELEMENT
+    run(kernel, elements, *args, count_for(elements))
 
 
 def _run_on_workqueue(kernel: Kernel, *args: object) -> None:

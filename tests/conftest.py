@@ -81,6 +81,7 @@ def force(monkeypatch):
     """A function that makes one twin of the kernels run, whatever the size."""
 
     def force_twin(twin):
+        monkeypatch.setattr(threads, "count_for", lambda elements: {"serial": 1, "parallel": 3}[twin])
         monkeypatch.setattr(threads, "run", lambda kernel, elements, *args: getattr(kernel, twin)(*args))
 
     return force_twin

@@ -5,6 +5,7 @@ import sys
 import tracemalloc
 from pathlib import Path
 
+import numba
 import numpy as np
 import pytest
 
@@ -30,14 +31,14 @@ def test_in_place(name, shape):
     assert peak_of(getattr(fs, name), z, *labels, out=z) < z.nbytes / 10
 
 
-@pytest.mark.parametrize("classes", [40, 500])
+@pytest.mark.parametrize(("rows", "classes"), [(2000, 40), (8000, 500)])
 @pytest.mark.parametrize("name", ["linear_cross_entropy", "linear_cross_entropy_with_grad"])
-def test_linear_head(name, classes):
-    x, w, y = np.ones((40_000_000 // 500 // classes, 3), np.float32), np.ones((3, classes), np.float32), None
-    y = np.zeros(len(x), np.int64)
-    logits = 4 * len(x) * classes
-    results = 2 * x.nbytes + w.nbytes + 8 * len(x)  # and the losses, in float64
-    assert peak_of(getattr(fs, name), x, w, None, y, workspace=2**15) < results + 2 * 2**15 < logits / 2
+def test_linear_head(name, rows, classes):
+    x, w, y = np.ones((rows, 3), np.float32), np.ones((3, classes), np.float32), np.zeros(rows, np.int64)
+    logits = 4 * rows * classes
+    results = 2 * x.nbytes + w.nbytes + 8 * rows  # and the losses, in float64
+    panels = numba.get_num_threads() * 2**16 if classes == 500 else 0  # two of 12 rows, one of 32 columns, 256 deep
+    assert peak_of(getattr(fs, name), x, w, None, y, workspace=2**15) < results + 2 * 2**15 + panels < logits / 2
 
 
 def resident():

@@ -6,7 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numba
 import numpy as np
 import pytest
 
@@ -193,9 +192,7 @@ def test_head_without_the_gradient_of_the_inputs(classes, dtype, twin, arguments
     assert_same_bits((got, some), (loss, grads._replace(dinputs=None)))
 
 
-def test_head_without_features(monkeypatch):
-    """No BLAS is asked to add a product without elements: some end the process over it."""
-    monkeypatch.setattr("fastsoftmax.blas._gemm", lambda dtype: pytest.fail("a BLAS was asked"))
+def test_head_without_features():
     x, w, y = np.empty((50, 0), np.float32), np.empty((0, 70), np.float32), np.arange(50)
     loss, grads = fs.linear_cross_entropy_with_grad(x, w, None, y, workspace=1)
     np.testing.assert_allclose(loss, np.log(70), rtol=1e-6)
@@ -203,12 +200,9 @@ def test_head_without_features(monkeypatch):
 
 
 @pytest.mark.parametrize("workspace", [1, 5000])
-@pytest.mark.parametrize("blas", ["adds", "does not add"])
 @pytest.mark.parametrize("classes", [10, 70, 130])
-def test_head_in_chunks(classes, blas, workspace, dtype, twin, arguments, results, monkeypatch):
-    """One row at a time, or some; with NumPy's BLAS adding to the weight's gradient, and where it is not found."""
-    if blas == "does not add":
-        monkeypatch.setattr("fastsoftmax.blas._gemm", lambda dtype: None)
+def test_head_in_chunks(classes, workspace, dtype, twin, arguments, results):
+    """One row at a time, or some."""
     args = arguments(70, classes, dtype)["linear_cross_entropy_with_grad"]
     args["labels"][3:50] = -100
     eps = np.finfo(dtype).eps
@@ -266,8 +260,8 @@ def test_same_bits_on_any_number_of_threads(dtype, arguments, force, assert_same
     """With sizes above every cutoff: blocks, strips and ragged ends."""
     some = ROW_BY_ROW + LAYER if dtype == np.float32 else IN_FLOAT64
     calls = [(name, args) for name, args in arguments(301, 130, dtype).items() if name in some and name in ROW_BY_ROW]
-    no_blas = [name for name in some if name not in ("linear", "linear_backward")]
-    calls += [(name, args) for name, args in arguments(5003, 10, dtype, 9).items() if name in no_blas]
+    calls += [(name, args) for name, args in arguments(5003, 10, dtype, 9).items() if name in some]
+    calls += [(name, args) for name, args in arguments(503, 130, dtype, 300).items() if name in some and name in LAYER]
     shapes = (5002, 10), (5002, 600), (1302, 8300)  # blocks, and a span of columns that ends amid them
     calls += [("bias_grad", {"doutputs": cancelling(*shape, dtype)}) for shape in shapes]
     calls += [("weight_grad", {"inputs": np.ones((5002, 9), dtype), "doutputs": cancelling(5002, 10, dtype)})]
@@ -287,28 +281,3 @@ def test_same_bits_on_any_number_of_threads(dtype, arguments, force, assert_same
     for threads, got in enumerate(by_threads, start=1):
         for (name, _), a, b in zip(calls, got, want, strict=True):
             assert_same_bits(a, b, f"{name}, {threads} threads")
-
-
-def test_same_bits_of_a_blas(arguments, assert_same_bits):
-    """Where a BLAS multiplies, the same shape on as many threads of its own is the same result, whatever Numba's."""
-    args = arguments(503, 130, np.float32, 50)
-    calls = [(name, args[name]) for name in LAYER] * 2
-    first, *others = on_one_to_five_threads(calls)
-    assert_same_bits(first[: len(LAYER)], first[len(LAYER) :])
-    for threads, got in enumerate(others, start=2):
-        for (name, _), a, b in zip(calls, got, first, strict=True):
-            assert_same_bits(a, b, f"{name}, {threads} threads")
-
-
-def test_again_and_again(arguments, assert_same_bits):
-    """The pool hands out work in another order each time."""
-    args = arguments(5003, 10, np.float32)["cross_entropy_with_grad"]
-    args["reduction"] = "mean"
-    first = fs.cross_entropy_with_grad(**args)
-    for threads in (1, numba.config.NUMBA_NUM_THREADS) * 5:
-        before = numba.get_num_threads()
-        numba.set_num_threads(threads)
-        try:
-            assert_same_bits(fs.cross_entropy_with_grad(**args), first)
-        finally:
-            numba.set_num_threads(before)

@@ -4,9 +4,7 @@ import numpy as np
 from numba import prange
 
 from .cross_entropy import few_rows, few_rows_with_grad
-from .jit import inline, require_all, twins
-from .lanes import lanes_of
-from .memory import load_first, store_first
+from .jit import require_all, twins
 from .products import add_weight_grad, chains_of, input_grad_rows, linear_rows, pad_rows, strip_of, transposed
 from .reductions import (
     BLOCK,
@@ -18,7 +16,6 @@ from .reductions import (
     settle,
     write_weight_grad,
 )
-from .rows import cross_entropy_row, row_max
 from .stores import cross_entropy_with_grad_row, row_range
 from .tiles import WEIGHT_COLUMNS, round_up
 from .views import flat_of, kept
@@ -89,33 +86,9 @@ def linear_cross_entropy_with_grad_few(
     write_weight_grad(weight_sums, dweight)
 
 
-@inline
-def _add_bias(logits, start, stop, bias):
-    width = lanes_of(logits)
-    for i in range(start, stop, width):
-        biased = load_first(logits, i, stop - i, 0.0) + load_first(bias, i - start, stop - i, 0.0)
-        store_first(logits, i, stop - i, biased)
-
-
 @twins
-def biased_cross_entropy(logits, bias, labels, ignore_index, losses):
-    """Write each row's loss; the logits lack their bias yet, and get it."""
-    n_rows, n_classes = logits.shape
-    for row in prange(n_rows):
-        flat = flat_of(logits)
-        start = np.intp(row) * n_classes
-        stop = start + n_classes
-        _add_bias(flat, start, stop, bias)
-        if labels[row] == ignore_index:
-            losses[row] = 0.0
-        else:
-            entries, label = (start, stop, row_max(flat, start, stop)), start + labels[row]
-            losses[row] = cross_entropy_row(flat, entries, label, None, start, None, None, None)[0]
-
-
-@twins
-def biased_cross_entropy_with_grad(logits, bias, labels, ignore_index, factor, losses, dbias):
-    """Write each row's loss, replace the logits, which lack their bias yet, by their gradient, and add it to `dbias`.
+def cross_entropy_with_grads(logits, labels, ignore_index, factor, losses, dbias):
+    """Write each row's loss, replace the logits by their gradient, and add that to `dbias`.
 
     Four rows are added to ∂L/∂b at a time, while the second-level cache holds them.
     """
@@ -137,10 +110,9 @@ def biased_cross_entropy_with_grad(logits, bias, labels, ignore_index, factor, l
                     losses[row] = 0.0
                     flat[start:end] = 0
                 else:
-                    _add_bias(flat, start, end, bias)
-                    label = start + labels[row]
                     m, near = row_range(flat, start, end)
-                    losses[row], _, _ = cross_entropy_with_grad_row(flat, (start, end, m, near), label, factor, flat, 0)
+                    entries, label = (start, end, m, near), start + labels[row]
+                    losses[row], _, _ = cross_entropy_with_grad_row(flat, entries, label, factor, flat, 0)
             add_rows(flat, four * n_classes, stop - four, n_classes, n_classes, sums)
         settle(flat, sums, partial[block], n_classes)
         done += 1

@@ -1,0 +1,179 @@
+"""Products of wide matrices: z = X·W + b, ∂L/∂W = Xᵀ·∂L/∂z and ∂L/∂X = ∂L/∂z·Wᵀ.
+
+A block of the result is computed by one thread, from panels of both factors (see `panels`) some depths at a time: the
+first factor's fill a good part of a second-level cache, and meet one panel of the second factor after the other, which
+a first-level cache holds. Each entry is the sum of its products in the order of their depths, whatever the blocks: the
+same bits on any number of threads, and for a row alone or among others.
+
+A BLAS does not know each processor (the OpenBLAS of NumPy's wheels takes AMD's Zen 5 for one without AVX-512, and
+reaches 235 GFLOP/s where this reaches 400), ends the process where memory runs out, and has threads of its own, that
+get in the way of Numba's.
+"""
+
+import numpy as np
+from numba import prange
+
+from .jit import inline, require_all, twins
+from .lanes import lanes_of
+from .memory import prefetch
+from .panels import ask_for_depths, ask_for_lines, pack_depths, pack_lines
+from .tiles import (
+    PRODUCT_ROWS,
+    PRODUCT_VECTORS,
+    add_products,
+    add_tiles,
+    broadcast_several,
+    empty_tile,
+    load_several,
+    load_tile,
+    round_up,
+    store_tile,
+)
+from .views import flat_of, kept
+
+_DEPTH = 256  # products that are added up in registers; such a panel of the second factor has 32 KB
+_MOST_ROWS = 264  # of a block in float32, half as many in float64: their panels have 270 KB
+
+
+@twins
+def linear(inputs, weight, bias, outputs, n_threads):
+    """Write z = X·W + b; without a bias if that is empty."""
+    n_rows, n_features = inputs.shape
+    n_columns = weight.shape[1]
+    grid = grid_of(outputs, n_rows, n_columns, n_threads)
+    done = 0
+    for block in prange(grid[0]):
+        rows = flat_of(inputs), n_rows, n_features
+        columns = flat_of(weight), n_columns, n_features
+        start = flat_of(bias), False
+        done += _write_block(
+            block, grid, pack_lines, rows, pack_depths, ask_for_depths, columns, flat_of(outputs), start
+        )
+    require_all(done, grid[0])
+
+
+@twins
+def input_grad(doutputs, weight, dinputs, n_threads):
+    """Write ∂L/∂X = ∂L/∂z·Wᵀ."""
+    n_rows, n_columns = doutputs.shape
+    n_features = weight.shape[0]
+    grid = grid_of(dinputs, n_rows, n_features, n_threads)
+    done = 0
+    for block in prange(grid[0]):
+        rows = flat_of(doutputs), n_rows, n_columns
+        columns = flat_of(weight), n_features, n_columns
+        start = flat_of(dinputs)[:0], False
+        done += _write_block(block, grid, pack_lines, rows, pack_lines, ask_for_lines, columns, flat_of(dinputs), start)
+    require_all(done, grid[0])
+
+
+@twins
+def weight_grad(inputs, doutputs, dweight, add, n_threads):
+    """Write ∂L/∂W = Xᵀ·∂L/∂z, or add it to what is there."""
+    n_rows, n_features = inputs.shape
+    n_columns = doutputs.shape[1]
+    grid = grid_of(dweight, n_features, n_columns, n_threads)
+    done = 0
+    for block in prange(grid[0]):
+        rows = flat_of(inputs), n_features, n_rows
+        columns = flat_of(doutputs), n_columns, n_rows
+        start = flat_of(dweight)[:0], add
+        done += _write_block(
+            block, grid, pack_depths, rows, pack_depths, ask_for_depths, columns, flat_of(dweight), start
+        )
+    require_all(done, grid[0])
+
+
+@inline
+def grid_of(result, n_rows, n_columns, n_threads):
+    """Cut a result into blocks, the same number for each thread or many: (how many, rows of a block, columns)."""
+    side = PRODUCT_VECTORS * lanes_of(result)
+    most_rows = _MOST_ROWS * lanes_of(result) // 16
+    down, across = max(1, -(-n_rows // most_rows)), 1
+    while (
+        down * across % n_threads
+        and down * across < 8 * n_threads
+        and (n_rows > down * PRODUCT_ROWS or n_columns > across * side)
+    ):
+        if n_columns * down > n_rows * across:
+            across *= 2
+        else:
+            down *= 2
+    rows = max(round_up(-(-n_rows // down), PRODUCT_ROWS), PRODUCT_ROWS)
+    columns = max(round_up(-(-n_columns // across), side), side)
+    return -(-n_rows // rows) * -(-n_columns // columns), rows, columns
+
+
+@inline
+def _write_block(block, grid, pack_rows, rows, pack_columns, ask_for_columns, columns, result, start):
+    """Write one block of the product of two factors, and give 1; `start` is what is added: see `_store_part`."""
+    _, block_rows, block_columns = grid
+    _, n_rows, n_depths = rows
+    n_columns = columns[1]
+    across = -(-n_columns // block_columns)
+    first_row, first_column = np.intp(block) // across * block_rows, np.intp(block) % across * block_columns
+    last_row, last_column = min(first_row + block_rows, n_rows), min(first_column + block_columns, n_columns)
+    side = PRODUCT_VECTORS * lanes_of(result)
+    n_steps = max(1, -(-n_depths // _DEPTH))
+    most = -(-n_depths // n_steps)
+    n_tiles = -(-(last_row - first_row) // PRODUCT_ROWS)
+    room = np.empty(n_tiles * PRODUCT_ROWS * most + side, result.dtype)
+    column_room = np.empty(side * most, result.dtype)
+    panels, column_panel = flat_of(room), flat_of(column_room)
+    for step in range(n_steps):
+        first = step * most
+        depth = min(most, n_depths - first)
+        for tile in range(n_tiles):
+            row = first_row + tile * PRODUCT_ROWS
+            stop = min(row + PRODUCT_ROWS, last_row)
+            pack_rows(rows, row, stop, first, depth, PRODUCT_ROWS, panels, tile * PRODUCT_ROWS * depth)
+        for column in range(first_column, last_column, side):
+            pack_columns(columns, column, min(column + side, last_column), first, depth, side, column_panel, 0)
+            for tile in range(n_tiles):
+                row = first_row + tile * PRODUCT_ROWS
+                _ask_for_result(result, row, n_columns, column)
+                ask_for_columns(columns, column + side, first, depth, side, tile, n_tiles)
+                sums = _multiply(panels, tile * PRODUCT_ROWS * depth, column_panel, depth)
+                _store(sums, result, n_columns, (row, last_row), (column, last_column), start, step > 0)
+    return kept(room) * kept(column_room)
+
+
+@inline
+def _ask_for_result(result, row, n_columns, column):
+    for i in range(PRODUCT_ROWS):
+        for k in range(PRODUCT_VECTORS):
+            prefetch(result, (row + i) * n_columns + column + (k + 1) * lanes_of(result) - 1)
+
+
+@inline
+def _multiply(panels, at, column_panel, depth):
+    """Multiply a panel of each factor: a tile of rows × vectors of columns."""
+    width = lanes_of(panels)
+    sums = empty_tile(panels, PRODUCT_ROWS, PRODUCT_VECTORS)
+    for k in range(depth):
+        a = broadcast_several(panels, at + k * PRODUCT_ROWS, 1, PRODUCT_ROWS)
+        b = load_several(column_panel, k * PRODUCT_VECTORS * width, width, width, 0, PRODUCT_VECTORS)
+        sums = add_products(sums, a, b)
+    return sums
+
+
+@inline
+def _store(sums, result, n_columns, rows, columns, start, began):
+    """Store a tile; `rows` and `columns` are its first, and the block's end."""
+    n_rows, left, whole = rows[1] - rows[0], columns[1] - columns[0], PRODUCT_VECTORS * lanes_of(result)
+    if n_rows >= PRODUCT_ROWS and left >= whole:
+        _store_part(sums, result, n_columns, rows[0], columns[0], PRODUCT_ROWS, whole, start, began)
+    else:
+        _store_part(sums, result, n_columns, rows[0], columns[0], n_rows, left, start, began)
+
+
+@inline
+def _store_part(sums, result, n_columns, row, column, n_rows, left, start, began):
+    """Store some rows and columns: plus what is there if that `began` or is kept, else plus a bias if one is given."""
+    bias, add = start
+    at = row * n_columns + column
+    if began or add:
+        sums = add_tiles(load_tile(result, at, n_columns, n_rows, left, sums, PRODUCT_VECTORS), sums)
+    elif bias.size:
+        sums = add_tiles(load_tile(bias, column, 0, n_rows, left, sums, PRODUCT_VECTORS), sums)
+    store_tile(result, at, n_columns, n_rows, left, sums, PRODUCT_VECTORS)
