@@ -8,7 +8,7 @@ import numpy as np
 
 from fastsoftmax import arrays, threads
 from fastsoftmax.arrays import Array
-from fastsoftmax.kernels import cross_entropy, gemm
+from fastsoftmax.kernels import cross_entropy, linear
 from fastsoftmax.kernels import linear_cross_entropy as kernels
 from fastsoftmax.kernels.regimes import FEW_COLUMNS
 from fastsoftmax.layer import checked_layer
@@ -76,7 +76,7 @@ def linear_cross_entropy(
         buffer = np.empty((rows, w.shape[1]), x.dtype)
         for chunk in _chunks(len(x), rows):
             logits = buffer[: chunk.stop - chunk.start]
-            threads.multiply(gemm.linear, logits.size * len(w), x[chunk], w, b, logits)
+            threads.multiply(linear.linear, logits.size * len(w), x[chunk], w, b, logits)
             threads.run(cross_entropy.cross_entropy, logits.size, logits, y[chunk], ignored, losses[chunk])
     return reduce(losses, counted, reduction, x.dtype, y.shape)
 
@@ -145,12 +145,12 @@ def linear_cross_entropy_with_grad(
         for chunk in _chunks(len(x), rows):
             logits = buffer[: chunk.stop - chunk.start]
             products = logits.size * len(w)
-            threads.multiply(gemm.linear, products, x[chunk], w, b, logits)
+            threads.multiply(linear.linear, products, x[chunk], w, b, logits)
             kernel = kernels.cross_entropy_with_grads
             threads.run(kernel, logits.size, logits, y[chunk], ignored, factor, losses[chunk], bias_sums)
             if inputs_grad:
-                threads.multiply(gemm.input_grad, products, logits, w, dinputs[chunk])
-            threads.multiply(gemm.weight_grad, products, x[chunk], logits, dweight, chunk.start > 0)
+                threads.multiply(linear.input_grad, products, logits, w, dinputs[chunk])
+            threads.multiply(linear.weight_grad, products, x[chunk], logits, dweight, chunk.start > 0)
         dbias[...] = bias_sums
     loss = reduce(losses, counted, reduction, x.dtype, y.shape)
     dinputs, dweight, dbias = map(arrays.settle, targets, out or (None, None, None))

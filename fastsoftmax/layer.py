@@ -4,11 +4,13 @@ import numpy as np
 
 from fastsoftmax import arrays, threads
 from fastsoftmax.arrays import Array
-from fastsoftmax.kernels import gemm, reductions
+from fastsoftmax.kernels import linear as kernels
+from fastsoftmax.kernels import reductions
+from fastsoftmax.kernels.regimes import STREAM_BYTES
 from fastsoftmax.reference import LinearGrads
 
-# Up to this many columns of ∂L/∂z the kernels for narrow matrices are faster than those for wide ones.
-_FEW_COLUMNS = 32
+# Up to this many columns the kernels made for few of them are faster.
+_FEW_COLUMNS = 24
 
 
 def linear(inputs: object, weight: object, bias: object = None, *, out: Array | None = None) -> Array:
@@ -43,9 +45,12 @@ def linear(inputs: object, weight: object, bias: object = None, *, out: Array | 
     """
     x, w, b = checked_layer(inputs, weight, bias)
     result = arrays.buffer(out, (len(x), w.shape[1]), x.dtype, x, w, *(() if b is None else (b,)))
-    b = np.empty(0, x.dtype) if b is None else arrays.contiguous(b)
+    b = np.zeros(w.shape[1], x.dtype) if b is None else arrays.contiguous(b)
     x, w = arrays.contiguous(x), arrays.contiguous(w)
-    threads.multiply(gemm.linear, x.size * w.shape[1], x, w, b, result)
+    if w.shape[1] <= _FEW_COLUMNS:
+        threads.run(kernels.linear_few, x.size, x, w, b, result)
+    else:
+        threads.multiply(kernels.linear, x.size * w.shape[1], x, w, b, result)
     return arrays.settle(result, out)
 
 
@@ -85,9 +90,9 @@ def weight_grad(inputs: object, doutputs: object, *, out: Array | None = None) -
     result = arrays.buffer(out, (x.shape[1], dz.shape[1]), x.dtype, x, dz)
     x, dz = arrays.contiguous(x), arrays.contiguous(dz)
     if dz.shape[1] <= _FEW_COLUMNS:
-        threads.run(reductions.weight_grad, x.size, x, dz, result)
+        threads.run(kernels.weight_grad_few, x.size, x, dz, result)
     else:
-        threads.multiply(gemm.weight_grad, x.size * dz.shape[1], x, dz, result, False)
+        threads.multiply(kernels.weight_grad, x.size * dz.shape[1], x, dz, result, False)
     return arrays.settle(result, out)
 
 
@@ -158,10 +163,10 @@ def input_grad(doutputs: object, weight: object, *, out: Array | None = None) ->
     arrays.same_dtype("weight", w, "doutputs", dz)
     result = arrays.buffer(out, (len(dz), len(w)), dz.dtype, dz, w, aligned=True)
     dz, w = arrays.contiguous(dz), arrays.contiguous(w)
-    if dz.shape[1] <= _FEW_COLUMNS:
-        threads.run(reductions.input_grad, result.size, dz, w, result)
+    if dz.shape[1] <= _FEW_COLUMNS and result.nbytes >= STREAM_BYTES:
+        threads.run(kernels.input_grad_few, result.size, dz, w, result)
     else:
-        threads.multiply(gemm.input_grad, dz.size * len(w), dz, w, result)
+        threads.multiply(kernels.input_grad, dz.size * len(w), dz, w, result)
     return arrays.settle(result, out)
 
 

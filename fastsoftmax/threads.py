@@ -44,7 +44,7 @@ def run(kernel: Kernel, elements: int, *args: object) -> None:
 
 
 def multiply(kernel: Kernel, products: int, *args: object) -> None:
-    """Run a kernel of `gemm`, whose last argument is how many threads there are."""
+    """Run a kernel that multiplies matrices by `gemm`: its last argument is how many threads there are."""
     elements = products // _PRODUCTS_PER_ELEMENT
     run(kernel, elements, *args, count_for(elements))
 

@@ -1,6 +1,6 @@
-"""Products of wide matrices: z = X·W + b, ∂L/∂W = Xᵀ·∂L/∂z and ∂L/∂X = ∂L/∂z·Wᵀ.
+"""General products of matrices, a block of the result at a time.
 
-A block of the result is computed by one thread, from panels of both factors (see `panels`) some depths at a time: the
+A block is computed by one thread, from panels of both factors (see `panels`) some depths at a time: the
 first factor's fill a good part of a second-level cache, and meet one panel of the second factor after the other, which
 a first-level cache holds. Each entry is the sum of its products in the order of their depths, whatever the blocks: the
 same bits on any number of threads, and for a row alone or among others.
@@ -11,12 +11,10 @@ get in the way of Numba's.
 """
 
 import numpy as np
-from numba import prange
 
-from .jit import inline, require_all, twins
+from .jit import inline
 from .lanes import lanes_of
 from .memory import prefetch
-from .panels import ask_for_depths, ask_for_lines, pack_depths, pack_lines
 from .tiles import (
     PRODUCT_ROWS,
     PRODUCT_VECTORS,
@@ -33,55 +31,6 @@ from .views import flat_of, kept
 
 _DEPTH = 256  # products that are added up in registers; such a panel of the second factor has 32 KB
 _MOST_ROWS = 264  # of a block in float32, half as many in float64: their panels have 270 KB
-
-
-@twins
-def linear(inputs, weight, bias, outputs, n_threads):
-    """Write z = X·W + b; without a bias if that is empty."""
-    n_rows, n_features = inputs.shape
-    n_columns = weight.shape[1]
-    grid = grid_of(outputs, n_rows, n_columns, n_threads)
-    done = 0
-    for block in prange(grid[0]):
-        rows = flat_of(inputs), n_rows, n_features
-        columns = flat_of(weight), n_columns, n_features
-        start = flat_of(bias), False
-        done += _write_block(
-            block, grid, pack_lines, rows, pack_depths, ask_for_depths, columns, flat_of(outputs), start
-        )
-    require_all(done, grid[0])
-
-
-@twins
-def input_grad(doutputs, weight, dinputs, n_threads):
-    """Write ∂L/∂X = ∂L/∂z·Wᵀ."""
-    n_rows, n_columns = doutputs.shape
-    n_features = weight.shape[0]
-    grid = grid_of(dinputs, n_rows, n_features, n_threads)
-    done = 0
-    for block in prange(grid[0]):
-        rows = flat_of(doutputs), n_rows, n_columns
-        columns = flat_of(weight), n_features, n_columns
-        start = flat_of(dinputs)[:0], False
-        done += _write_block(block, grid, pack_lines, rows, pack_lines, ask_for_lines, columns, flat_of(dinputs), start)
-    require_all(done, grid[0])
-
-
-@twins
-def weight_grad(inputs, doutputs, dweight, add, n_threads):
-    """Write ∂L/∂W = Xᵀ·∂L/∂z, or add it to what is there."""
-    n_rows, n_features = inputs.shape
-    n_columns = doutputs.shape[1]
-    grid = grid_of(dweight, n_features, n_columns, n_threads)
-    done = 0
-    for block in prange(grid[0]):
-        rows = flat_of(inputs), n_features, n_rows
-        columns = flat_of(doutputs), n_columns, n_rows
-        start = flat_of(dweight)[:0], add
-        done += _write_block(
-            block, grid, pack_depths, rows, pack_depths, ask_for_depths, columns, flat_of(dweight), start
-        )
-    require_all(done, grid[0])
 
 
 @inline
@@ -105,7 +54,7 @@ def grid_of(result, n_rows, n_columns, n_threads):
 
 
 @inline
-def _write_block(block, grid, pack_rows, rows, pack_columns, ask_for_columns, columns, result, start):
+def write_block(block, grid, pack_rows, rows, pack_columns, ask_for_columns, columns, result, start):
     """Write one block of the product of two factors, and give 1; `start` is what is added: see `_store_part`."""
     _, block_rows, block_columns = grid
     _, n_rows, n_depths = rows

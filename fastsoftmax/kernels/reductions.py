@@ -1,4 +1,4 @@
-"""Sums over all rows: db = Σ dz and, for few classes, dW = Xᵀ·dz; and dX = dz·Wᵀ for few classes.
+"""Sums over all rows: ∂L/∂b = Σ ∂L/∂z, and what other sums over rows share with it.
 
 Rows are cut into blocks by the shape alone and the blocks' sums added in order, so that the bits do not depend on how
 many threads there are. Within a block float64 holds what float32 vectors add up to.
@@ -12,16 +12,14 @@ from numba import prange
 from .jit import inline, require_all, twins
 from .lanes import lanes_of
 from .memory import load, load_first, prefetch, store
-from .products import add_weight_grad, chains_of, input_grad_rows, pad_rows, strip_of, transposed
 from .sums import add_to_sum
 from .tiles import WEIGHT_COLUMNS, WEIGHT_VECTORS, round_up
-from .views import flat_of, kept
+from .views import flat_of
 
 _MOST_BLOCKS = 64
 # Columns that a task of bias_grad adds up: memory reads long stretches faster, and a second-level cache holds the sums.
 _SPAN = 8192
 _LEAD = 256  # elements that such a stretch is asked for ahead
-_STRIP = 128  # rows of ∂L/∂X that a thread writes at a time
 BLOCK = 1024  # the fewest rows of a block
 
 
@@ -115,30 +113,6 @@ def add_up(partial, result):
         result[i] = total
 
 
-@twins
-def weight_grad(inputs, doutputs, dweight):
-    """Write ∂L/∂W = Xᵀ·∂L/∂z; made for few columns of ∂L/∂z."""
-    n_rows, n_features = inputs.shape
-    n_columns = doutputs.shape[1]
-    strip, chains = strip_of(inputs, n_features), chains_of(n_rows)
-    n_blocks, block_rows = blocks_of(n_rows, BLOCK)
-    partial = np.zeros((n_blocks, partial_size(inputs, n_features, n_columns)))
-    done = 0
-    for block in prange(n_blocks):
-        flat, flat_doutputs = flat_of(inputs), flat_of(doutputs)
-        room = np.empty(strip * round_up(n_columns, WEIGHT_COLUMNS), inputs.dtype)
-        grads, sums = flat_of(room), flat_of(partial[block])
-        first = np.intp(block) * block_rows
-        last = min(first + block_rows, n_rows)
-        for row in range(first, last, strip):
-            count = min(strip, last - row)
-            pad_rows(flat_doutputs[row * n_columns :], count, n_columns, grads)
-            add_weight_grad(flat, row, count, n_features, grads, n_columns, chains, sums)
-        done += kept(room)
-    require_all(done, n_blocks)
-    write_weight_grad(partial, dweight)
-
-
 @inline
 def partial_size(like, n_features, n_columns):
     """Count the elements of a partial ∂L/∂W: columns and features in whole tiles."""
@@ -156,23 +130,3 @@ def write_weight_grad(partial, dweight):
             for block in range(partial.shape[0]):
                 total += partial[block, column * padded_features + feature]
             dweight[feature, column] = total
-
-
-@twins
-def input_grad(doutputs, weight, dinputs):
-    """Write ∂L/∂X = ∂L/∂z·Wᵀ; made for few columns of ∂L/∂z."""
-    n_rows, n_columns = doutputs.shape
-    n_features = weight.shape[0]
-    flat_weight = transposed(weight)
-    n_strips = -(-n_rows // _STRIP)
-    done = 0
-    for strip in prange(n_strips):
-        flat, flat_out, padded_weight = flat_of(doutputs), flat_of(dinputs), flat_of(flat_weight)
-        first = np.intp(strip) * _STRIP
-        count = min(_STRIP, n_rows - first)
-        room = np.empty(_STRIP * round_up(n_columns, WEIGHT_COLUMNS), doutputs.dtype)
-        grads = flat_of(room)
-        pad_rows(flat[first * n_columns :], count, n_columns, grads)
-        input_grad_rows(grads, count, padded_weight, n_features, n_columns, flat_out, first)
-        done += kept(room)
-    require_all(done, n_strips)
