@@ -4,9 +4,8 @@ import numpy as np
 
 from .jit import inline
 from .lanes import lanes_of
-from .memory import add_wide, finish_streams, prefetch, store_first, stream, unaligned
+from .memory import add_wide, finish_streams, prefetch, stream, unaligned
 from .regimes import STREAM_BYTES
-from .sums import sum_lanes
 from .tiles import (
     INPUT_ROWS,
     INPUT_VECTORS,
@@ -20,6 +19,8 @@ from .tiles import (
     empty_tile,
     load_several,
     round_up,
+    store_lane_sums,
+    store_tile,
 )
 
 _STRIP_BYTES = 2**18
@@ -81,6 +82,7 @@ def _add_columns(inputs, rows, n_features, j, left, grads, n_columns, sums):
     width = lanes_of(inputs)
     stride = round_up(n_columns, WEIGHT_COLUMNS)
     padded_features = sums.size // stride
+    coming = (row + n_rows) * n_features + j * n_rows  # in the order of memory
     for c in range(0, n_columns, WEIGHT_COLUMNS):
         share = _share(c, n_columns, WEIGHT_COLUMNS, WEIGHT_VECTORS)
         total = empty_tile(inputs, WEIGHT_VECTORS, WEIGHT_COLUMNS)
@@ -89,8 +91,8 @@ def _add_columns(inputs, rows, n_features, j, left, grads, n_columns, sums):
             for i in range(start, min(start + run, last)):
                 at = (row + i) * n_features + j
                 x = load_several(inputs, at, width, left, width, WEIGHT_VECTORS)
-                for k in range(*share):
-                    prefetch(inputs, at + n_rows * n_features + k * width)
+                for k in range(share[0] * width, min(share[1] * width, left), width):
+                    prefetch(inputs, coming + i * left + k)
                 tile = add_products(tile, x, broadcast_several(grads, i * stride + c, 1, WEIGHT_COLUMNS))
             total = add_tiles(total, tile)
         for k in range(WEIGHT_VECTORS * WEIGHT_COLUMNS):
@@ -134,14 +136,17 @@ def _input_tile(grads, i, weight, n_features, j, left, n_columns):
 @inline
 def _store_tile(tile, dinputs, place, j, streamed):
     row, n_rows, n_features = place
-    for k in range(INPUT_ROWS * INPUT_VECTORS):
-        column = j + k % INPUT_VECTORS * lanes_of(dinputs)
-        if k // INPUT_VECTORS < n_rows and column < n_features:
-            at = (row + k // INPUT_VECTORS) * n_features + column
-            if streamed:
-                stream(dinputs, at, tile[k])
-            else:
-                store_first(dinputs, at, n_features - column, tile[k])
+    at, whole, left = row * n_features + j, INPUT_VECTORS * lanes_of(dinputs), n_features - j
+    if streamed:
+        # With a jump to each vector: all at once the writes wait for each other (12.9 ms for the head, 11.4 so).
+        for k in range(INPUT_ROWS * INPUT_VECTORS):
+            i, column = k // INPUT_VECTORS, j + k % INPUT_VECTORS * lanes_of(dinputs)
+            if i < n_rows and column < n_features:
+                stream(dinputs, (row + i) * n_features + column, tile[k])
+    elif n_rows == INPUT_ROWS and left >= whole:
+        store_tile(dinputs, at, n_features, INPUT_ROWS, whole, tile, INPUT_VECTORS)
+    else:
+        store_tile(dinputs, at, n_features, n_rows, left, tile, INPUT_VECTORS)
 
 
 @inline
@@ -152,16 +157,12 @@ def linear_rows(inputs, row, n_rows, n_features, weight, bias, n_columns, output
         for c in range(0, n_columns, OUTPUT_COLUMNS):
             share = _share(c, n_columns, OUTPUT_COLUMNS, OUTPUT_ROWS)
             tile = _dot_products(inputs, (row + i) * n_features, n_features, weight, c, n_features, share)
-            for k in range(OUTPUT_ROWS * OUTPUT_COLUMNS):
-                column = c + k % OUTPUT_COLUMNS
-                if column < n_columns:
-                    outputs[(i + k // OUTPUT_COLUMNS) * n_columns + column] = sum_lanes(tile[k]) + bias[column]
+            at = i * n_columns + c
+            store_lane_sums(outputs, at, n_columns, n_columns - c, tile, OUTPUT_COLUMNS, bias, c)
     for i in range(whole_rows, n_rows):  # a tile with the same row several times
         for c in range(0, n_columns, OUTPUT_COLUMNS):
             tile = _dot_products(inputs, (row + i) * n_features, 0, weight, c, n_features, (0, 0))
-            for k in range(OUTPUT_COLUMNS):
-                if c + k < n_columns:
-                    outputs[i * n_columns + c + k] = sum_lanes(tile[k]) + bias[c + k]
+            store_lane_sums(outputs, i * n_columns + c, 0, n_columns - c, tile, OUTPUT_COLUMNS, bias, c)
 
 
 @inline

@@ -33,14 +33,6 @@ def first_lane(typingctx, vector):
 
 
 @intrinsic
-def sum_lanes(typingctx, vector):
-    """Add up the lanes."""
-    if not all_lanes(vector):
-        return None
-    return vector.dtype(vector), lambda context, builder, sig, args: _fold(builder, args[0], builder.fadd)
-
-
-@intrinsic
 def greatest_lane(typingctx, vector):
     """Take the greatest lane; see `greater` for NaN."""
     if not all_lanes(vector):
