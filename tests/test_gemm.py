@@ -1,0 +1,98 @@
+"""Products of wide matrices: right, and the same bits in whatever blocks they are computed."""
+
+import numpy as np
+import pytest
+
+from fastsoftmax.kernels import gemm, linear
+from fastsoftmax.kernels.jit import serial
+
+# One tile of rows and columns or some, whole or not; one block or several; no depth, one step of depths or several.
+SHAPES = [
+    (1, 1, 1),
+    (12, 256, 32),
+    (13, 257, 33),
+    (5, 600, 100),
+    (265, 17, 31),
+    (600, 40, 70),
+    (7, 0, 50),
+    (0, 5, 50),
+    (50, 3, 0),
+]
+
+
+@serial
+def compiled_grid(like, n_rows, n_columns, n_threads):
+    return gemm.grid_of(like, n_rows, n_columns, n_threads)
+
+
+def factors(rows, depths, columns, dtype, seed=0):
+    rng = np.random.default_rng(seed)
+    return [rng.standard_normal(shape).astype(dtype) for shape in ((rows, depths), (depths, columns), columns)]
+
+
+def products(a, b, addend, n_threads=1):
+    """A·B by each kernel, plus an addend a column or the same everywhere: none, or 1."""
+    rows, columns = len(a), b.shape[1]
+    results = np.full((3, rows, columns), np.nan, a.dtype)
+    linear.linear.serial(a, b, addend, results[0], n_threads)
+    linear.input_grad.serial(a, np.ascontiguousarray(b.T), results[1], n_threads)
+    results[2] = 1
+    linear.weight_grad.serial(np.ascontiguousarray(a.T), b, results[2], True, n_threads)
+    anew = np.full_like(results[2], np.nan)
+    linear.weight_grad.serial(np.ascontiguousarray(a.T), b, anew, False, n_threads)
+    return {"linear": results[0], "input_grad": results[1], "added": results[2], "weight_grad": anew}
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_products(shape, dtype):
+    """Within what rounding costs sums of up to 256 products, and theirs."""
+    a, b, addend = factors(*shape, dtype)
+    exact, size = (np.matmul(f(a).astype(np.longdouble), f(b).astype(np.longdouble)) for f in (np.asarray, np.abs))
+    additions = min(shape[1], 256) + -(-shape[1] // 256) + 1
+    addends = {"linear": addend.astype(np.longdouble), "added": 1}
+    for name, got in products(a, b, addend).items():
+        plus = addends.get(name, 0)
+        error = np.abs(got - (exact + plus))
+        assert (error <= additions * np.finfo(dtype).eps * (size + np.abs(plus))).all(), name
+
+
+@pytest.mark.parametrize("n_threads", [2, 3, 5, 64])
+@pytest.mark.parametrize("shape", SHAPES[:6], ids=str)
+def test_same_bits_in_other_blocks(shape, n_threads, dtype, assert_same_bits):
+    given = factors(*shape, dtype)
+    for name, got in products(*given, n_threads).items():
+        assert_same_bits(got, products(*given)[name], name)
+
+
+@pytest.mark.parametrize("n_threads", [1, 2, 3, 7, 16, 64])
+@pytest.mark.parametrize("shape", [(1, 1), (264, 32_000), (264, 768), (16_384, 1_000), (600, 5), (5, 600)], ids=str)
+def test_blocks(shape, n_threads, dtype):
+    """No thread has half as many tiles again as it would have if all were shared out one by one, or one more."""
+    count, rows, columns = compiled_grid(np.empty(0, dtype), *shape, n_threads)
+    assert rows <= 264
+    assert count == -(-shape[0] // rows) * -(-shape[1] // columns)
+    height, width = gemm.PRODUCT_ROWS, gemm.PRODUCT_VECTORS * 64 // np.dtype(dtype).itemsize
+    all_tiles = -(-shape[0] // height) * -(-shape[1] // width)
+    most = -(-count // n_threads) * (rows // height) * (columns // width)
+    assert most <= 1.5 * all_tiles / n_threads + 1
+
+
+def test_a_row_alone(dtype, assert_same_bits):
+    a, b, addend = factors(30, 300, 40, dtype)
+    whole = products(a, b, addend)
+    for row in (0, 11, 12, 29):
+        alone = products(a[row : row + 1].copy(), b, addend)
+        for name in whole:
+            assert_same_bits(alone[name][0], whole[name][row], name)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_is_not_finite_stays_in_its_row_and_column(value, dtype, assert_same_bits):
+    a, b, addend = factors(30, 300, 40, dtype)
+    before = products(a, b, addend)
+    a[13, 299] = b[0, 33] = value
+    for name, got in products(a, b, addend).items():
+        assert not np.isfinite(got[13]).any()
+        assert not np.isfinite(got[:, 33]).any()
+        others = np.ix_(np.arange(30) != 13, np.arange(40) != 33)
+        assert_same_bits(got[others], before[name][others], name)
