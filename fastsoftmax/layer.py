@@ -5,12 +5,11 @@ import numpy as np
 from fastsoftmax import arrays, threads
 from fastsoftmax.arrays import Array
 from fastsoftmax.kernels import linear as kernels
-from fastsoftmax.kernels import reductions
-from fastsoftmax.kernels.regimes import STREAM_BYTES
+from fastsoftmax.kernels import reductions, regimes
 from fastsoftmax.reference import LinearGrads
 
-# Up to this many columns the kernels made for few of them are faster.
-_FEW_COLUMNS = 24
+# Up to so many columns the kernels made for few are faster: of z, and of ∂L/∂z, whose sums they round less, too.
+_FEW_OUTPUTS, _FEW_COLUMNS = 16, 32
 
 
 def linear(inputs: object, weight: object, bias: object = None, *, out: Array | None = None) -> Array:
@@ -47,7 +46,7 @@ def linear(inputs: object, weight: object, bias: object = None, *, out: Array | 
     result = arrays.buffer(out, (len(x), w.shape[1]), x.dtype, x, w, *(() if b is None else (b,)))
     b = np.zeros(w.shape[1], x.dtype) if b is None else arrays.contiguous(b)
     x, w = arrays.contiguous(x), arrays.contiguous(w)
-    if w.shape[1] <= _FEW_COLUMNS:
+    if w.shape[1] <= _FEW_OUTPUTS:
         threads.run(kernels.linear_few, x.size, x, w, b, result)
     else:
         threads.multiply(kernels.linear, x.size * w.shape[1], x, w, b, result)
@@ -58,8 +57,8 @@ def weight_grad(inputs: object, doutputs: object, *, out: Array | None = None) -
     """Compute the gradient of the weight, ∂L/∂W = Xᵀ·∂L/∂z.
 
     With up to 32 columns a kernel adds up fixed blocks of rows, in float64 between them: the same bits on any number of
-    threads, and in float32 less rounding than pairwise summation of the products. With more the product is NumPy's
-    BLAS, whose error is up to ten times that.
+    threads, and in float32 less rounding than pairwise summation of the products. With more its error is up to four
+    times that.
 
     Parameters
     ----------
@@ -163,7 +162,7 @@ def input_grad(doutputs: object, weight: object, *, out: Array | None = None) ->
     arrays.same_dtype("weight", w, "doutputs", dz)
     result = arrays.buffer(out, (len(dz), len(w)), dz.dtype, dz, w, aligned=True)
     dz, w = arrays.contiguous(dz), arrays.contiguous(w)
-    if dz.shape[1] <= _FEW_COLUMNS and result.nbytes >= STREAM_BYTES:
+    if dz.shape[1] <= _FEW_COLUMNS and result.nbytes >= regimes.STREAM_BYTES:
         threads.run(kernels.input_grad_few, result.size, dz, w, result)
     else:
         threads.multiply(kernels.input_grad, dz.size * len(w), dz, w, result)

@@ -63,7 +63,7 @@ classes = (1, 7, 8, 9, 15, 16, 17, 31, 33, 63, 64, 65, 127, 130, 300)
 for name in fs.__all__:
     if not inspect.isfunction(getattr(fs, name)):
         continue
-    features = (1, 15, 33, 85) if "axis" not in inspect.signature(getattr(fs, name)).parameters else (1,)
+    features = (1, 15, 33, 261) if "axis" not in inspect.signature(getattr(fs, name)).parameters else (1,)
     for *sizes, at_end in itertools.product(rows, features, classes, (False, True)):
         print(name, *sizes, "at the end" if at_end else "at the start", file=sys.stderr)
         args = arrays(name, *sizes, np.dtype(dtype))

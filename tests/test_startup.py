@@ -67,8 +67,8 @@ print(*{name.partition(".")[0] for name in set(sys.modules) - before})
 
 def test_import_without_compilation():
     """Functions have no cache then; what needs no kernel works."""
-    code = "import fastsoftmax as fs; print(fs.linear([[2.0]], [[3.0]]))"
-    assert run(code, NUMBA_DISABLE_JIT="1") == "[[6.]]"
+    code = "import fastsoftmax as fs; print(fs.softmax_jacobian([0.5, 0.5]).tolist())"
+    assert run(code, NUMBA_DISABLE_JIT="1") == "[[0.25, -0.25], [-0.25, 0.25]]"
 
 
 @pytest.mark.parametrize("rows", [32, 1_000])

@@ -15,7 +15,7 @@ from numba.core import config
 import fastsoftmax as fs
 from fastsoftmax.cli.data import InputError
 from fastsoftmax.cli.extras import extra
-from fastsoftmax.kernels import blocked, cross_entropy, softmax
+from fastsoftmax.kernels import blocked, cross_entropy, linear, softmax
 from fastsoftmax.kernels.cache import folder_of, is_kept
 from fastsoftmax.kernels.jit import DISPATCHERS, TWINS
 from fastsoftmax.kernels.pool import thread_ids
@@ -96,12 +96,13 @@ def calls_of(dtype: str) -> Iterator[Callable[[], object]]:
         yield partial(fs.logsumexp, z)
         yield partial(fs.cross_entropy, z, labels)
         yield partial(fs.cross_entropy_with_grad, z, labels)
+        yield partial(fs.linear, x, w)
+        yield partial(fs.weight_grad, x, z)
         yield partial(fs.linear_cross_entropy, x, w, None, labels)
         yield partial(fs.linear_cross_entropy_with_grad, x, w, None, labels)
-    # One kernel each, whatever the number of classes; a weight's gradient and an input's have none for many.
+    # One kernel each, whatever the number of classes; an input's gradient has another one for large results.
     yield partial(fs.softmax_backward, x, x)
     yield partial(fs.log_softmax_backward, x, x)
-    yield partial(fs.weight_grad, x, x)
     yield partial(fs.bias_grad, x)
     yield partial(fs.input_grad, x, x)
 
@@ -115,6 +116,8 @@ def compile_the_others() -> None:
     for many, large in _LARGE:
         for signature in many.serial.signatures:
             large.serial.compile(signature)
+    for signature in linear.input_grad.serial.signatures:
+        linear.input_grad_few.serial.compile(signature[:-1])  # it need not know how many threads there are
     thread_ids.compile((types.int64[::1],))
     for serial, parallel in TWINS:
         for signature in serial.signatures:

@@ -22,6 +22,8 @@ from .tiles import (
     store_lane_sums,
     store_tile,
 )
+from .transposes import transpose_part
+from .views import flat_of
 
 _STRIP_BYTES = 2**18
 
@@ -189,9 +191,12 @@ def transposed(weight):
     """Copy W (features, columns) to a flat Wᵀ, padded with zeros to whole tiles of columns."""
     n_features, n_columns = weight.shape
     result = np.zeros(round_up(n_columns, OUTPUT_COLUMNS) * n_features, weight.dtype)
-    for feature in range(n_features):
-        for column in range(n_columns):
-            result[column * n_features + feature] = weight[feature, column]
+    source, target, width = flat_of(weight), flat_of(result), lanes_of(weight)
+    for row in range(0, n_features, width):
+        for column in range(0, n_columns, width):
+            at, target_at = row * n_columns + column, column * n_features + row
+            n_rows, left = n_features - row, n_columns - column
+            transpose_part(source, at, n_columns, n_rows, left, target, target_at, n_features, left, n_rows)
     return result
 
 

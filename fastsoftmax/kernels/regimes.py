@@ -10,7 +10,7 @@ from .jit import Kernel
 # Below this a bundle of rows is faster than its rows one by one: see `few`. In float32 127 classes take 0.6 to 0.95 of
 # the time (1.07 from memory and out of place); in float64, with half as many lanes, 30 take 0.75 to 1.1, 40 up to 1.4.
 FEW_CLASSES = {np.dtype(np.float32): 128, np.dtype(np.float64): 32}
-FEW_COLUMNS = 48  # below this the linear head is one pass over its inputs: see `linear_cross_entropy`
+FEW_COLUMNS = 64  # below this the linear head is one pass over its inputs: see `linear_cross_entropy`
 # From here on a row is written past the caches: see `streams`. Shorter rows are done too soon to hide it (500 classes
 # took 0.9 to 1.15 times as long, 1,000 take 0.8 to 0.95, 8,000 0.8 to 0.9), and smaller results are better left where
 # their reader finds them: 33 MB that are added up at once took 1.05 times as long, kernel and sum together, 66 MB 0.95.
