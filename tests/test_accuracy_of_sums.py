@@ -49,9 +49,9 @@ SUMMANDS = {
 
 
 @pytest.mark.parametrize("summands", SUMMANDS)
-@pytest.mark.parametrize(("rows", "columns"), [(17, 500), (1000, 300), (5002, 130), (100_003, 60), (3000, 8300)])
+@pytest.mark.parametrize(("rows", "columns"), [(17, 500), (1000, 300), (5002, 130), (100_003, 60), (700, 33_000)])
 def test_bias_grad(rows, columns, summands):
-    """The last: more columns than one span of every thread."""
+    """The last: more columns than one span."""
     dz = SUMMANDS[summands](np.random.default_rng(rows), (rows, columns)).astype(np.float32)
     exact, size = dz.sum(axis=0, dtype=np.float64), np.abs(dz).sum(axis=0, dtype=np.float64)
     got, peer = fs.bias_grad(dz), pairwise(dz)

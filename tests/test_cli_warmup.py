@@ -53,9 +53,10 @@ for dtype in (np.float32, np.float64):
                 fs.cross_entropy_with_grad(dloss=np.ones(rows), out=out, **arguments["cross_entropy_with_grad"])
 regimes.STREAM_CLASSES = regimes.STREAM_BYTES = 0
 for dtype in (np.float32, np.float64):
-    for rows, classes in ((3, 130), (8192, 130), (8192, 5)):
-        arguments = conftest.arguments(rows, classes, dtype)
-        call(lambda array: array)
+    for rows in (3, 8192):
+        for classes in (5, 130):
+            arguments = conftest.arguments(rows, classes, dtype)
+            call(lambda array: array)
 regimes.BLOCKED_BYTES = 0
 for dtype in (np.float32, np.float64):
     for rows in (3, 8192):

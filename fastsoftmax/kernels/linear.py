@@ -104,7 +104,7 @@ def weight_grad_few(inputs, doutputs, dweight):
     n_columns = doutputs.shape[1]
     strip, chains = strip_of(inputs, n_features), chains_of(n_rows)
     n_blocks, block_rows = blocks_of(n_rows, BLOCK)
-    partial = np.zeros((n_blocks, partial_size(inputs, n_features, n_columns)))
+    partial = np.zeros((max(n_blocks, 1), partial_size(inputs, n_features, n_columns)))
     done = 0
     for block in prange(n_blocks):
         flat, flat_doutputs = flat_of(inputs), flat_of(doutputs)

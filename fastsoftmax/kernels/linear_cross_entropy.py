@@ -59,8 +59,8 @@ def linear_cross_entropy_with_grad_few(
     padded_weight, no_rows = transposed(weight), np.empty(0, inputs.dtype)
     n_blocks, block_rows = blocks_of(n_rows, BLOCK)
     strip, chains = strip_of(inputs, n_features), chains_of(n_rows)
-    weight_sums = np.zeros((n_blocks, partial_size(inputs, n_features, n_classes)))
-    bias_sums = np.zeros((n_blocks, n_classes))
+    weight_sums = np.zeros((max(n_blocks, 1), partial_size(inputs, n_features, n_classes)))
+    bias_sums = np.zeros((max(n_blocks, 1), n_classes))
     done = 0
     for block in prange(n_blocks):
         flat, flat_dinputs, flat_weight = flat_of(inputs), flat_of(dinputs), flat_of(padded_weight)
