@@ -16,7 +16,7 @@ _STRIP = 128  # rows of ∂L/∂X that a thread writes at a time
 
 @twins
 def linear(inputs, weight, bias, outputs, n_threads):
-    """Write z = X·W + b; without a bias if that is empty."""
+    """Write z = X·W + b."""
     n_rows, n_features = inputs.shape
     n_columns = weight.shape[1]
     grid = grid_of(outputs, n_rows, n_columns, n_threads)
