@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from fastsoftmax.kernels import gemm, linear
+from fastsoftmax.kernels import gemm, linear, tiles
+from fastsoftmax.kernels import products as narrow
 from fastsoftmax.kernels.jit import serial
 
 # One tile of rows and columns or some, whole or not; one block or several; no depth, one step of depths or several.
@@ -23,6 +24,11 @@ SHAPES = [
 @serial
 def compiled_grid(like, n_rows, n_columns, n_threads):
     return gemm.grid_of(like, n_rows, n_columns, n_threads)
+
+
+@serial
+def compiled_transposed(weight):
+    return narrow.transposed(weight)
 
 
 def factors(rows, depths, columns, dtype, seed=0):
@@ -96,3 +102,13 @@ def test_what_is_not_finite_stays_in_its_row_and_column(value, dtype, assert_sam
         assert not np.isfinite(got[:, 33]).any()
         others = np.ix_(np.arange(30) != 13, np.arange(40) != 33)
         assert_same_bits(got[others], before[name][others], name)
+
+
+@pytest.mark.parametrize("columns", [1, 4, 5, 6, 16, 17, 33])
+@pytest.mark.parametrize("features", [0, 1, 15, 16, 40])
+def test_narrow_weight_is_transposed(features, columns, dtype):
+    """And padded with zeros to whole tiles of columns."""
+    weight = np.random.default_rng(0).standard_normal((features, columns)).astype(dtype)
+    padded = -(-columns // tiles.OUTPUT_COLUMNS) * tiles.OUTPUT_COLUMNS
+    got = compiled_transposed(weight).reshape(padded, features)
+    np.testing.assert_array_equal(got, np.pad(weight.T, ((0, padded - columns), (0, 0))))

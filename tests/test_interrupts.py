@@ -154,7 +154,7 @@ def call(name): return [array.tobytes() for array in results(getattr(fs, name.sp
 expected = {name: call(name) for name in values}
 failed = set()
 for name in values:
-    for room in range(2**18, 2**21, 2**18):
+    for room in range(2**17, 2**21, 2**17):
         limit(room)
         try: call(name)
         except MemoryError: failed.add(name)
@@ -164,4 +164,4 @@ print(*sorted(failed), sep=",")
 """
     # Else malloc keeps what was freed for the next call.
     failed = run_python("-c", code, MALLOC_ARENA_MAX="1", MALLOC_MMAP_THRESHOLD_="65536").strip().split(",")
-    assert {"softmax", "cross_entropy_with_grad", "input_grad", "wide linear", "wide weight_grad"} <= set(failed)
+    assert {"softmax", "cross_entropy_with_grad", "input_grad", "wide linear"} <= set(failed)
