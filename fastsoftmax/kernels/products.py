@@ -84,6 +84,7 @@ def _add_columns(inputs, rows, n_features, j, left, grads, n_columns, sums):
     width = lanes_of(inputs)
     stride = round_up(n_columns, WEIGHT_COLUMNS)
     padded_features = sums.size // stride
+    coming = (row + n_rows) * n_features + j * n_rows  # in the order of memory
     for c in range(0, n_columns, WEIGHT_COLUMNS):
         share = _share(c, n_columns, WEIGHT_COLUMNS, WEIGHT_VECTORS)
         total = empty_tile(inputs, WEIGHT_VECTORS, WEIGHT_COLUMNS)
@@ -92,8 +93,8 @@ def _add_columns(inputs, rows, n_features, j, left, grads, n_columns, sums):
             for i in range(start, min(start + run, last)):
                 at = (row + i) * n_features + j
                 x = load_several(inputs, at, width, left, width, WEIGHT_VECTORS)
-                for k in range(*share):
-                    prefetch(inputs, at + n_rows * n_features + k * width)
+                for k in range(share[0] * width, min(share[1] * width, left), width):
+                    prefetch(inputs, coming + i * left + k)
                 tile = add_products(tile, x, broadcast_several(grads, i * stride + c, 1, WEIGHT_COLUMNS))
             total = add_tiles(total, tile)
         for k in range(WEIGHT_VECTORS * WEIGHT_COLUMNS):
