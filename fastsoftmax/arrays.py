@@ -214,7 +214,7 @@ def class_labels(
     flat = contiguous(_int64(array, ignored))
     if flat.ndim != 1:
         flat = flat.reshape(-1)
-    counted = count_labels(flat, n_classes, ignored)
+    counted = count_labels.serial(flat, n_classes, ignored)
     if counted < 0:
         wrong = -1 - counted
         place = ", ".join(str(i) for i in np.unravel_index(wrong, shape)) if shape else "0"

@@ -155,7 +155,7 @@ def reduce(losses: Array, counted: int, reduction: Reduction, dtype: np.dtype[An
     if reduction == "none":
         with np.errstate(over="ignore"):
             return losses.astype(dtype, copy=False).reshape(shape)[()]
-    total = kernels.total_loss(losses)
+    total = kernels.total_loss.serial(losses)
     if reduction == "mean":
         total = total / counted if counted else math.nan
     if total >= _TOO_LARGE[dtype]:  # NumPy would warn

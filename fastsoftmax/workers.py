@@ -48,7 +48,7 @@ def keep_off(count: int) -> None:
     if not 1 < count <= len(allowed):
         return
     ids = np.empty(count, np.int64)
-    thread_ids(ids)
+    thread_ids.parallel(ids)
     elsewhere = allowed - {place[0]}
     try:
         for worker in {int(i) for i in ids} - {threading.get_native_id()}:

@@ -15,19 +15,19 @@ NOWHERE = "/proc/nowhere"  # where even root creates nothing
 CALL = """
 import numpy as np
 from fastsoftmax.kernels.labels import count_labels as kernel
-result = kernel(np.zeros(3, np.int64), 2, -100)
+result = kernel.serial(np.zeros(3, np.int64), 2, -100)
 assert result == 3, result
 """
 # One whose mathematics stands in another file.
 CALL_WITH_HELPERS = """
 import numpy as np
-from fastsoftmax.kernels.softmax import logsumexp
-lse, kernel = np.zeros(1), logsumexp.serial
-kernel(np.zeros((1, 100)), lse)
+from fastsoftmax.kernels.softmax import logsumexp as kernel
+lse = np.zeros(1)
+kernel.serial(np.zeros((1, 100)), lse)
 result = lse[0]
 """
 REPORT = """
-print("loaded" if kernel.stats.cache_hits else "compiled", result)
+print("loaded" if kernel.dispatcher.stats.cache_hits else "compiled", result)
 """
 # Root may write anywhere, so the refusal is played: Numba and the library try a folder by a temporary file.
 REFUSE = """
@@ -196,8 +196,8 @@ def test_eight_processes_compile_at_once(call, site, tmp_path):
     assert not list(tmp_path.rglob("tmp*"))
 
 
-def test_twins_are_not_confused(run_python, tmp_path):
-    """Numba's own cache would load the parallel twin under the serial one's name, and launch the threads."""
+def test_one_kernel_for_one_thread_and_for_many(run_python, tmp_path):
+    """What the pool has compiled serves one thread, which launches no others, and the other way round."""
     code = """
 import sys
 import numpy as np
@@ -205,8 +205,8 @@ from numba.np.ufunc import parallel
 from fastsoftmax.kernels.softmax import logsumexp
 for twin in sys.argv[1:]:
     getattr(logsumexp, twin)(np.zeros((2, 100)), np.zeros(2))
-    print(sum(getattr(logsumexp, twin).stats.cache_hits.values()), parallel._is_initialized)
+    print(sum(logsumexp.dispatcher.stats.cache_hits.values()), parallel._is_initialized)
 """
-    run_python("-c", code, "parallel", "serial", NUMBA_CACHE_DIR=str(tmp_path))
+    run_python("-c", code, "parallel", NUMBA_CACHE_DIR=str(tmp_path))
     again = run_python("-c", code, "serial", "parallel", NUMBA_CACHE_DIR=str(tmp_path))
     assert again.split() == ["1", "False", "1", "True"]

@@ -5,7 +5,7 @@ import pytest
 
 from fastsoftmax.kernels import gemm, linear, tiles
 from fastsoftmax.kernels import products as narrow
-from fastsoftmax.kernels.jit import serial
+from fastsoftmax.kernels.jit import probe
 
 # One tile of rows and columns or some, whole or not; one block or several; no depth, one step of depths or several.
 SHAPES = [
@@ -21,14 +21,11 @@ SHAPES = [
 ]
 
 
-@serial
-def compiled_grid(like, n_rows, n_columns, n_threads):
-    return gemm.grid_of(like, n_rows, n_columns, n_threads)
-
-
-@serial
-def compiled_transposed(weight):
-    return narrow.transposed(weight)
+@probe
+def compiled_transposed(weight, result):
+    padded = narrow.transposed(weight)
+    for i in range(padded.size):
+        result[i] = padded[i]
 
 
 def factors(rows, depths, columns, dtype, seed=0):
@@ -74,7 +71,7 @@ def test_same_bits_in_other_blocks(shape, n_threads, dtype, assert_same_bits):
 @pytest.mark.parametrize("shape", [(1, 1), (264, 32_000), (264, 768), (16_384, 1_000), (600, 5), (5, 600)], ids=str)
 def test_blocks(shape, n_threads, dtype):
     """No thread has half as many tiles again as it would have if all were shared out one by one, or one more."""
-    count, rows, columns = compiled_grid(np.empty(0, dtype), *shape, n_threads)
+    count, rows, columns = gemm.grid_of(np.empty(0, dtype), *shape, n_threads)
     assert rows <= 264
     assert count == -(-shape[0] // rows) * -(-shape[1] // columns)
     height, width = gemm.PRODUCT_ROWS, gemm.PRODUCT_VECTORS * 64 // np.dtype(dtype).itemsize
@@ -110,5 +107,6 @@ def test_narrow_weight_is_transposed(features, columns, dtype):
     """And padded with zeros to whole tiles of columns."""
     weight = np.random.default_rng(0).standard_normal((features, columns)).astype(dtype)
     padded = -(-columns // tiles.OUTPUT_COLUMNS) * tiles.OUTPUT_COLUMNS
-    got = compiled_transposed(weight).reshape(padded, features)
+    got = np.full((padded, features), np.nan, dtype)
+    compiled_transposed.serial(weight, got.reshape(-1))
     np.testing.assert_array_equal(got, np.pad(weight.T, ((0, padded - columns), (0, 0))))

@@ -11,29 +11,29 @@ import numpy as np
 import pytest
 
 import fastsoftmax as fs
-from fastsoftmax.kernels.jit import serial
+from fastsoftmax.kernels.jit import probe
 from fastsoftmax.kernels.lanes import drop_lane, splat
 from fastsoftmax.kernels.memory import load, load_first, store_first
 from fastsoftmax.kernels.sums import add_to_sum, empty_sum, sum_of
 
 
-@serial
-def load_some(array, index, count):
+@probe
+def load_some(array, index, count) -> float:
     return sum_of(add_to_sum(empty_sum(), load_first(array, index, count, 0.0)), array)
 
 
-@serial
+@probe
 def store_some(array, index, count):
     store_first(array, index, count, splat(array, 1.0))
 
 
-@serial
-def load_all(array, index):
+@probe
+def load_all(array, index) -> float:
     return sum_of(add_to_sum(empty_sum(), load(array, index)), array)
 
 
-@serial
-def kept_lanes(array, dropped):
+@probe
+def kept_lanes(array, dropped) -> float:
     return sum_of(add_to_sum(empty_sum(), drop_lane(splat(array, 1.0), dropped)), array)
 
 
@@ -42,15 +42,15 @@ def kept_lanes(array, dropped):
 )
 def test_count_of_lanes(count):
     lanes = min(max(count, 0), 16)
-    assert load_some(np.ones(16, np.float32), 0, count) == lanes
+    assert load_some.serial(np.ones(16, np.float32), 0, count) == lanes
     array = np.zeros(16, np.float32)
-    store_some(array, 0, count)
+    store_some.serial(array, 0, count)
     assert array.sum() == lanes
 
 
 @pytest.mark.parametrize("lane", [-1, 0, 15, 16, 2**31, 2**32 - 1, 2**32, 2**32 + 5, -(2**32), -(2**32) + 5])
 def test_number_of_a_lane(lane):
-    assert kept_lanes(np.zeros(1, np.float32), lane) == (15 if 0 <= lane < 16 else 16)
+    assert kept_lanes.serial(np.zeros(1, np.float32), lane) == (15 if 0 <= lane < 16 else 16)
 
 
 # Arrays of zeros that nobody has written to take no memory ---------------------------------------------------------
@@ -99,10 +99,10 @@ array = np.ones(40, np.float32)
 inside = [(load_all, 24), (load_some, 39, 1), (load_some, 40, 0), (load_some, -9, -3), (store_some, 31, 9)]
 outside = [(load_all, 25), (load_all, -1), (load_some, 39, 2), (load_some, 40, 1), (store_some, -1, 1)]
 for function, *place in inside:
-    function(array, *place)
+    function.serial(array, *place)
 for function, *place in outside:
     try:
-        function(array, *place)
+        function.serial(array, *place)
     except IndexError as error:
         assert str(error) == "vector out of bounds"
     else:

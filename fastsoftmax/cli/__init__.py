@@ -63,12 +63,21 @@ def _add_warmup(commands: "argparse._SubParsersAction[_Parser]") -> None:
     parser = commands.add_parser(
         "warmup",
         help="compile the kernels ahead, for images and CI",
-        description="Compile the kernels of all functions, for one thread and for many, and keep them on disk, so that "
-        "no later process on this kind of CPU has to. What is there already is not compiled again.",
+        description="Compile the kernels of all functions and keep them on disk, so that no later process on this kind "
+        "of CPU has to. What is there already is not compiled again.",
         allow_abbrev=False,
     )
     parser.set_defaults(run=warmup.run, parser=parser)
-    parser.add_argument("--dtype", choices=warmup.DTYPES, help="only for arrays of this dtype (default: both)")
+    add = parser.add_argument
+    add("--dtype", choices=warmup.DTYPES, help="only for arrays of this dtype (default: both)")
+    add("--report", action="store_true", help="print what each kernel took to compile, dearest first")
+    add("--into", type=Path, metavar="FOLDER", help="keep them there; processes read it as NUMBA_CACHE_DIR")
+    add(
+        "--cpu",
+        action="append",
+        choices=warmup.LEVELS,
+        help="for each processor of this level, whichever this one is; may be repeated",
+    )
 
 
 def _add_doctor(commands: "argparse._SubParsersAction[_Parser]") -> None:

@@ -2,62 +2,101 @@
 
 import argparse
 import os
-from collections.abc import Callable, Iterator
-from functools import partial
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
-from numba import types
 from numba.core import config
 
-import fastsoftmax as fs
 from fastsoftmax.cli.data import InputError
-from fastsoftmax.cli.extras import extra
-from fastsoftmax.kernels import blocked, cross_entropy, linear, softmax
+from fastsoftmax.cli.extras import progress
+from fastsoftmax.kernels import pool
 from fastsoftmax.kernels.cache import folder_of, is_kept
-from fastsoftmax.kernels.jit import DISPATCHERS, TWINS
-from fastsoftmax.kernels.pool import thread_ids
-from fastsoftmax.kernels.regimes import FEW_CLASSES, FEW_COLUMNS
+from fastsoftmax.kernels.jit import KERNELS
+from fastsoftmax.kernels.target import LEVELS
 
 DTYPES = ("float32", "float64")
-# Kernels of many classes, and those that do the same for large results and for long rows.
-_LARGE = (
-    (softmax.softmax, softmax.softmax_streamed),
-    (softmax.softmax, blocked.softmax_blocked),
-    (softmax.log_softmax, softmax.log_softmax_streamed),
-    (softmax.log_softmax, blocked.log_softmax_blocked),
-    (softmax.logsumexp, blocked.logsumexp_blocked),
-    (softmax.softmax_backward, softmax.softmax_backward_streamed),
-    (softmax.log_softmax_backward, softmax.log_softmax_backward_streamed),
-    (cross_entropy.cross_entropy, blocked.cross_entropy_blocked),
-    (cross_entropy.cross_entropy_with_grad, cross_entropy.cross_entropy_with_grad_streamed),
-    (cross_entropy.cross_entropy_with_grad, blocked.cross_entropy_with_grad_blocked),
-)
 
 numba_config: Any = config  # which mypy cannot see into
 
 
+class Compiled(NamedTuple):
+    """What a kernel took: seconds, lines of LLVM's representation as it was written, and of assembly."""
+
+    seconds: float
+    ir_lines: int
+    assembly_lines: int
+    name: str
+
+
 def run(args: argparse.Namespace) -> int:
     """Run the command, and return the exit status."""
-    tqdm = extra("tqdm", "cli").tqdm
+    if args.into is not None and not args.into.is_dir():
+        raise InputError(f"argument --into: expected a folder that exists, got {str(args.into)!r}")
+    if args.into is None and not args.cpu:
+        return _compile_here(_dtypes(args), args.report)
+    return max(_compile_for(cpu, args) for cpu in (args.cpu or [None]))
+
+
+def _dtypes(args: argparse.Namespace) -> Sequence[str]:
+    return (args.dtype,) if args.dtype else DTYPES
+
+
+def _compile_for(cpu: str | None, args: argparse.Namespace) -> int:
+    """Compile in a process that takes another processor for this one, or keeps kernels elsewhere."""
+    environment = dict(os.environ)
+    if cpu is not None:
+        environment |= {"NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": LEVELS[cpu]}
+    if args.into is not None:
+        environment["NUMBA_CACHE_DIR"] = str(args.into.resolve())
+    options = [f"--dtype={args.dtype}"] if args.dtype else []
+    options += ["--report"] if args.report else []
+    return subprocess.run([sys.executable, "-m", "fastsoftmax", "warmup", *options], env=environment).returncode
+
+
+def _compile_here(dtypes: Sequence[str], report: bool) -> int:
     folder = folder_of_kernels()
-    start, compiled = perf_counter(), _count_compiled()
-    calls = [call for dtype in ((args.dtype,) if args.dtype else DTYPES) for call in calls_of(dtype)]
-    # disable=None: no bar where stderr is no terminal.
-    for call in tqdm(calls, desc="compiling", unit="function", disable=None):
-        call()
-        compile_the_others()
-    kept = [is_kept(kernel, signature) for kernel in DISPATCHERS for signature in kernel.signatures]
-    if not all(kept):
-        raise InputError(f"{len(kept) - sum(kept)} of {len(kept)} kernels could not be written to {str(folder)!r}")
-    compiled = _count_compiled() - compiled
+    start, found, kept = perf_counter(), [], 0
+    kernels = list(everything(dtypes))
+    for name, dispatcher, signature in progress(kernels, "compiling", "kernel"):
+        seconds, compiled = perf_counter(), dispatcher.stats.cache_misses.total()
+        dispatcher.compile(signature)
+        kept += is_kept(dispatcher, signature)
+        if dispatcher.stats.cache_misses.total() > compiled:
+            library = dispatcher.overloads[signature].library
+            assembly = library.get_asm_str().count("\n") if report else 0
+            found.append(Compiled(perf_counter() - seconds, getattr(library, "ir_lines", 0), assembly, name))
+    if kept < len(kernels):
+        raise InputError(f"{len(kernels) - kept} of {len(kernels)} kernels could not be written to {str(folder)!r}")
+    if report:
+        _print_report(found)
+    cpu = f" for {numba_config.CPU_NAME}" if numba_config.CPU_NAME else ""
     print(
-        f"{compiled} kernels compiled, {len(kept) - compiled} were there already: "
+        f"{len(found)} kernels compiled{cpu}, {len(kernels) - len(found)} were there already: "
         f"{perf_counter() - start:.1f} s, in {str(folder)!r}"
     )
     return 0
+
+
+def _print_report(found: list[Compiled]) -> None:
+    print(f"{'seconds':>8} {'IR lines':>9} {'assembly':>9}  kernel")
+    for each in sorted(found, reverse=True):
+        print(f"{each.seconds:8.2f} {each.ir_lines:9,} {each.assembly_lines:9,}  {each.name}")
+
+
+def everything(dtypes: Sequence[str]) -> Iterator[tuple[str, Any, Any]]:
+    """List all that is compiled, once: (name, dispatcher, signature)."""
+    seen = set()
+    for kernel in KERNELS:
+        for dtype in dtypes:
+            signature = kernel.signature(dtype)
+            if (kernel, signature) not in seen:
+                seen.add((kernel, signature))
+                yield f"{kernel.__name__} {dtype}", kernel.dispatcher, signature
+    yield "run_tasks", pool.dispatcher(), pool.SIGNATURE
 
 
 def folder_of_kernels() -> Path:
@@ -70,7 +109,7 @@ def folder_of_kernels() -> Path:
     """
     if numba_config.DISABLE_JIT:
         raise InputError("NUMBA_DISABLE_JIT is set, and no kernel runs without being compiled: unset it")
-    folder = folder_of(DISPATCHERS[0])
+    folder = folder_of(KERNELS[0].dispatcher)
     if folder is not None:
         return folder
     if os.environ.get("FASTSOFTMAX_CACHE") == "0":
@@ -79,46 +118,3 @@ def folder_of_kernels() -> Path:
         "no folder for compiled kernels can be written, so every process compiles its own: "
         "set NUMBA_CACHE_DIR to one that can"
     )
-
-
-def _count_compiled() -> int:
-    return sum(kernel.stats.cache_misses.total() for kernel in DISPATCHERS)
-
-
-def calls_of(dtype: str) -> Iterator[Callable[[], object]]:
-    """Give small calls of the public functions, which run the serial twin of each kernel, of few and many classes."""
-    x = np.zeros((1, 1), dtype)
-    labels = np.zeros(1, np.int64)
-    for n_classes in (1, max(*FEW_CLASSES.values(), FEW_COLUMNS)):
-        z = w = np.zeros((1, n_classes), dtype)
-        yield partial(fs.softmax, z)
-        yield partial(fs.log_softmax, z)
-        yield partial(fs.logsumexp, z)
-        yield partial(fs.cross_entropy, z, labels)
-        yield partial(fs.cross_entropy_with_grad, z, labels)
-        yield partial(fs.linear, x, w)
-        yield partial(fs.weight_grad, x, z)
-        yield partial(fs.linear_cross_entropy, x, w, None, labels)
-        yield partial(fs.linear_cross_entropy_with_grad, x, w, None, labels)
-    # One kernel each, whatever the number of classes; an input's gradient has another one for large results.
-    yield partial(fs.softmax_backward, x, x)
-    yield partial(fs.log_softmax_backward, x, x)
-    yield partial(fs.bias_grad, x)
-    yield partial(fs.input_grad, x, x)
-
-
-def compile_the_others() -> None:
-    """Compile, or load, what small calls do not run, for the signatures of what they do.
-
-    Parallel twins are compiled so because where there is one thread, as in many a build of an image, large calls run
-    the serial ones too.
-    """
-    for many, large in _LARGE:
-        for signature in many.serial.signatures:
-            large.serial.compile(signature)
-    for signature in linear.input_grad.serial.signatures:
-        linear.input_grad_few.serial.compile(signature[:-1])  # it need not know how many threads there are
-    thread_ids.compile((types.int64[::1],))
-    for serial, parallel in TWINS:
-        for signature in serial.signatures:
-            parallel.compile(signature)

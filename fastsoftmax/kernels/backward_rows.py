@@ -3,13 +3,13 @@
 import math
 
 from .elementary import NO_HEADROOM, exp_scaled, least_quotient, scale_of
-from .jit import inline
 from .lanes import fma, lanes_of, splat
 from .memory import load, load_first, store, store_first, stream, unaligned
+from .staging import staged
 from .sums import add_four_to_sum, add_to_sum, empty_sum, first_lane, sum_of
 
 
-@inline
+@staged
 def _sum_of_products(values, factors, start, stop):
     """Compute Σ_j v_j f_j, or Σ_j v_j if `factors` is None."""
     width = lanes_of(values)
@@ -32,7 +32,7 @@ def _sum_of_products(values, factors, start, stop):
     return sum_of(total, values)
 
 
-@inline
+@staged
 def _combine_rows(function, arguments, first, second, start, stop, out, streamed):
     """Write function(first_j, second_j, arguments) to `out`, past the caches if `streamed`."""
     width = lanes_of(out)
@@ -54,19 +54,19 @@ def _combine_rows(function, arguments, first, second, start, stop, out, streamed
         store_first(out, i, stop - i, function(a, b, arguments))
 
 
-@inline
+@staged
 def softmax_backward_row(probs, dprobs, start, stop, dlogits, streamed):
     """Compute ∂L/∂z_j = a_j (g_j − Σ_s a_s g_s) from g = ∂L/∂a."""
     mean = splat(probs, _sum_of_products(probs, dprobs, start, stop))
     _combine_rows(_softmax_grad, mean, probs, dprobs, start, stop, dlogits, streamed)
 
 
-@inline
+@staged
 def _softmax_grad(a, g, mean):
     return a * (g - mean)
 
 
-@inline
+@staged
 def log_softmax_backward_row(log_probs, dlog_probs, start, stop, dlogits, streamed):
     """Compute ∂L/∂z_j = g_j − a_j Σ_s g_s from g = ∂L/∂log a."""
     total = _sum_of_products(dlog_probs, None, start, stop)
@@ -78,7 +78,7 @@ def log_softmax_backward_row(log_probs, dlog_probs, start, stop, dlogits, stream
     _combine_rows(_log_softmax_grad, (scale, minus_total), log_probs, dlog_probs, start, stop, dlogits, streamed)
 
 
-@inline
+@staged
 def _log_softmax_grad(log_a, g, arguments):
     scale, minus_total = arguments
     return fma(exp_scaled(log_a, scale), minus_total, g)

@@ -12,15 +12,17 @@ import math
 import numpy as np
 from numba import prange
 
-from . import cross_entropy, softmax
 from .careful import careful_logsumexp
+from .cross_entropy import cross_entropy_again, weight_of
 from .elementary import EXACT, exp_scaled, exponent_of, least_quotient, multiply, scale_of
-from .jit import inline, twins
+from .jit import Doubles, Labels, Line, Matrix, kernel
 from .lanes import splat
 from .memory import finish_streams, overlap
 from .rows import (
     CANCELS,
+    cross_entropy_row,
     exp_sum,
+    log_softmax_row,
     log_sum_of,
     loss_and_sum,
     nan_or_zero,
@@ -29,25 +31,21 @@ from .rows import (
     row_quotient,
     subtract,
 )
+from .staging import apart, staged
+from .stores import row_range, softmax_row
 from .streams import store_row, stream_row
 from .sums import first_lane, sum_all
-from .views import flat_of
 
 BLOCK = 2**15
 
-# What the rows do that are not finite, or too large for their blocks to share a power of two: see `merge`.
-_softmax, _log_softmax = softmax.softmax.serial, softmax.log_softmax.serial
-_cross_entropy = cross_entropy.cross_entropy.serial
-_cross_entropy_with_grad = cross_entropy.cross_entropy_with_grad.serial
 
-
-@inline
+@staged
 def empty_parts(n_classes):
     """Make room for each block's m, Σ e_j and e_m."""
     return np.empty((3, -(-n_classes // BLOCK)))
 
 
-@inline
+@staged
 def sum_block(logits, start, stop, block, skip, parts):
     """Find m, Σ_{j≠skip} e_j and e_m of a block of the row from start to stop; `skip` is as in `exp_sum`."""
     first = start + np.intp(block) * BLOCK
@@ -62,7 +60,7 @@ def sum_block(logits, start, stop, block, skip, parts):
         parts[2, block] = first_lane(exp_scaled(splat(logits, m), scale))
 
 
-@inline
+@staged
 def merge(logits, skip, parts):
     """Merge a row's blocks into (m, Σ_{j≠skip} e_j), where e_j is relative to the row's own power of two.
 
@@ -70,7 +68,9 @@ def merge(logits, skip, parts):
     blocks' scales apart.
     """
     maxima, sums, tops = parts[0], parts[1], parts[2]
-    m = maxima.max()
+    m = maxima[0]
+    for block in range(1, maxima.size):
+        m = max(m, maxima[block])
     exponent = _exponent(logits, m)
     kept = -1
     for block in range(maxima.size):
@@ -86,19 +86,19 @@ def merge(logits, skip, parts):
     return logits.dtype.type(m), sum_all(sums)
 
 
-@inline
+@staged
 def _exponent(logits, m):
     return first_lane(exponent_of(splat(logits, m)))
 
 
-@inline
+@staged
 def exp_of_max(logits, m):
     """Compute e_m, as `merge` relates it to the row."""
     top = splat(logits, m)
     return first_lane(exp_scaled(top, scale_of(top)))
 
 
-@inline
+@staged
 def write_block(finish, arguments, logits, start, stop, block, out):
     """Write finish(z, arguments) for a block of a row, past the caches unless in place."""
     first = start + np.intp(block) * BLOCK
@@ -111,18 +111,38 @@ def write_block(finish, arguments, logits, start, stop, block, out):
         finish_streams()
 
 
-@inline
+@staged
 def quotient_of_exp(z, arguments):
     """Compute e^z · weight / total."""
     scale, quotient = arguments
     return multiply(exp_scaled(z, scale), quotient)
 
 
-@twins
-def logsumexp_blocked(logits, lse):
+# What rows do that are not finite, or too large for their blocks to share a power of two: see `merge`.
+
+
+@apart
+def _softmax_whole(logits, start, stop, probs):
+    m, near = row_range(logits, start, stop)
+    softmax_row(logits, (start, stop, m, near), probs, 0)
+
+
+@apart
+def _log_softmax_whole(logits, start, stop, log_probs):
+    log_softmax_row(logits, start, stop, log_probs)
+
+
+@apart
+def _cross_entropy_whole(logits, start, stop, label):
+    row = start, stop, row_max(logits, start, stop)
+    return cross_entropy_row(logits, row, label, None, start, None, None, None)[0]
+
+
+@kernel
+def logsumexp_blocked(logits: Matrix, lse: Line):
     """Do `logsumexp` for rows that no cache holds."""
     n_rows, n_classes = logits.shape
-    flat = flat_of(logits)
+    flat = logits.flat
     parts = empty_parts(n_classes)
     for row in range(n_rows):
         start, stop = row * n_classes, (row + 1) * n_classes
@@ -134,11 +154,11 @@ def logsumexp_blocked(logits, lse):
         lse[row] = m + log_sum if certain else careful_logsumexp(flat, start, stop)
 
 
-@twins
-def softmax_blocked(logits, probs):
+@kernel
+def softmax_blocked(logits: Matrix, probs: Matrix):
     """Do `softmax` for rows that no cache holds."""
     n_rows, n_classes = logits.shape
-    flat, flat_out = flat_of(logits), flat_of(probs)
+    flat, flat_out = logits.flat, probs.flat
     parts = empty_parts(n_classes)
     for row in range(n_rows):
         start, stop = row * n_classes, (row + 1) * n_classes
@@ -146,18 +166,18 @@ def softmax_blocked(logits, probs):
             sum_block(flat, start, stop, block, -1, parts)
         m, total = merge(flat, -1, parts)
         if math.isnan(total):
-            _softmax(logits[row : row + 1], probs[row : row + 1])
+            _softmax_whole(flat, start, stop, flat_out)
             continue
         for block in prange(parts.shape[1]):
             arguments = scale_of(splat(flat, m)), row_quotient(flat, 1.0, total)
             write_block(quotient_of_exp, arguments, flat, start, stop, block, flat_out)
 
 
-@twins
-def log_softmax_blocked(logits, log_probs):
+@kernel
+def log_softmax_blocked(logits: Matrix, log_probs: Matrix):
     """Do `log_softmax` for rows that no cache holds."""
     n_rows, n_classes = logits.shape
-    flat, flat_out = flat_of(logits), flat_of(log_probs)
+    flat, flat_out = logits.flat, log_probs.flat
     parts = empty_parts(n_classes)
     for row in range(n_rows):
         start, stop = row * n_classes, (row + 1) * n_classes
@@ -165,7 +185,7 @@ def log_softmax_blocked(logits, log_probs):
             sum_block(flat, start, stop, block, None, parts)
         m, others = merge(flat, None, parts)
         if math.isnan(others):
-            _log_softmax(logits[row : row + 1], log_probs[row : row + 1])
+            _log_softmax_whole(flat, start, stop, flat_out)
             continue
         log_sum = log_sum_of(flat, others, exp_of_max(flat, m))
         for block in prange(parts.shape[1]):
@@ -173,11 +193,11 @@ def log_softmax_blocked(logits, log_probs):
             write_block(subtract, sums, flat, start, stop, block, flat_out)
 
 
-@twins
-def cross_entropy_blocked(logits, labels, ignore_index, losses):
+@kernel
+def cross_entropy_blocked(logits: Matrix, labels: Labels, ignore_index: int, losses: Doubles):
     """Do `cross_entropy` for rows that no cache holds."""
     n_rows, n_classes = logits.shape
-    flat = flat_of(logits)
+    flat = logits.flat
     parts = empty_parts(n_classes)
     for row in range(n_rows):
         if labels[row] == ignore_index:
@@ -189,16 +209,18 @@ def cross_entropy_blocked(logits, labels, ignore_index, losses):
             sum_block(flat, start, stop, block, label, parts)
         m, others = merge(flat, label, parts)
         if math.isnan(others):
-            _cross_entropy(logits[row : row + 1], labels[row : row + 1], ignore_index, losses[row : row + 1])
+            losses[row] = _cross_entropy_whole(flat, start, stop, label)
         else:
             losses[row], _ = loss_and_sum(flat, m, flat[label], scale_of(splat(flat, m)), others)
 
 
-@twins
-def cross_entropy_with_grad_blocked(logits, labels, ignore_index, weight, dloss, losses, dlogits):
+@kernel
+def cross_entropy_with_grad_blocked(
+    logits: Matrix, labels: Labels, ignore_index: int, weight: float, dloss: Line, losses: Doubles, dlogits: Matrix
+):
     """Do `cross_entropy_with_grad` for rows that no cache holds."""
     n_rows, n_classes = logits.shape
-    flat, flat_out = flat_of(logits), flat_of(dlogits)
+    flat, flat_out = logits.flat, dlogits.flat
     parts = empty_parts(n_classes)
     for row in range(n_rows):
         start, stop = row * n_classes, (row + 1) * n_classes
@@ -211,12 +233,9 @@ def cross_entropy_with_grad_blocked(logits, labels, ignore_index, weight, dloss,
             sum_block(flat, start, stop, block, label, parts)
         m, others = merge(flat, label, parts)
         loss, total = loss_and_sum(flat, m, flat[label], scale_of(splat(flat, m)), others)
-        factor = cross_entropy.weight_of(row, weight, dloss)
+        factor = weight_of(row, weight, dloss)
         if math.isnan(others) or 0 < abs(factor) < least_quotient(flat) * total:
-            one = slice(row, row + 1)
-            _cross_entropy_with_grad(
-                logits[one], labels[one], ignore_index, factor, dloss[:0], losses[one], dlogits[one]
-            )
+            losses[row] = cross_entropy_again(flat, start, stop, label, factor, flat_out)
             continue
         losses[row] = loss
         for block in prange(parts.shape[1]):

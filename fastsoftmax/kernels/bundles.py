@@ -3,17 +3,13 @@
 A bundle is transposed, so that each of its rows has a lane: the vectors of `lanes` hold a class each.
 """
 
-from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic
-
-from .jit import inline
-from .lanes import Lanes, lanes_of, splat, vector_type, where_equal, wide
+from .lanes import lanes_of, splat, vector_type, where_equal, wide
 from .memory import load_integers, prefetch, store_first
 from .regimes import FEW_CLASSES, FEW_COLUMNS
+from .staging import staged
 from .sums import join, matching_lane
 from .transposes import side_of, transpose_block, transpose_part
-from .views import build_view
+from .values import Array, Pointer, scopes
 
 CHUNK = 512  # rows that a thread takes at a time
 _LEAD = 1024  # elements that it asks for ahead, or a bundle if that is more
@@ -27,26 +23,17 @@ NO_LABEL = -2.0
 IGNORED = -1.0
 
 
-@intrinsic
-def empty_lanes(typingctx, like):
+def empty_lanes(like):
     """Make room on the stack for a vector of each of few classes, within a cache line each (a tenth faster).
 
-    Memory of its own could be missing, and Numba would count references to it (see `views.flat_of`): 65,536 × 10
-    logsumexp took 0.177 ms, and takes 0.133.
+    Memory of its own could be missing.
     """
-    array, vector = types.Array(like.dtype, 1, "C"), vector_type(Lanes(like.dtype))
-
-    def codegen(context, builder, sig, args):
-        room = cgutils.alloca_once(builder, vector, size=_MOST_CLASSES + _APART)
-        room.align = 64
-        data = builder.bitcast(room, context.get_data_type(like.dtype).as_pointer())
-        size = context.get_constant(types.intp, _MOST_CLASSES * vector.count)
-        return build_view(context, builder, array, data, size)
-
-    return array(like), codegen
+    vector = vector_type(like.dtype)
+    room = scopes[-1].place(vector, _MOST_CLASSES + _APART, align=64)
+    return Array(like.dtype, Pointer(room), (_MOST_CLASSES * vector.count,))
 
 
-@inline
+@staged
 def to_lanes(rows, first, n_rows, n_classes, lanes):
     """Transpose rows into lanes; lanes without a row hold zeros."""
     width, side = lanes_of(lanes), side_of(lanes)
@@ -65,7 +52,7 @@ def to_lanes(rows, first, n_rows, n_classes, lanes):
             _prefetch_later(rows, first, n_classes, j, width)
 
 
-@inline
+@staged
 def from_lanes(lanes, n_rows, n_classes, rows, first):
     """Transpose lanes back into rows."""
     width, side = lanes_of(lanes), side_of(lanes)
@@ -84,7 +71,7 @@ def from_lanes(lanes, n_rows, n_classes, rows, first):
             _prefetch_later(rows, first, n_classes, j, width)
 
 
-@inline
+@staged
 def _prefetch_later(rows, first, n_classes, column, n_columns):
     """Ask for some columns' share of a later bundle's lines, whose rows no prefetcher foresees, to be read or written.
 
@@ -95,23 +82,25 @@ def _prefetch_later(rows, first, n_classes, column, n_columns):
         prefetch(rows, first * n_classes + max(width * n_classes, _LEAD) + line * width)
 
 
-@inline
-def load_labels(labels, row, n_rows, ignore_index):
+@staged
+def load_labels(labels, row, n_rows, width, ignore_index):
     """Load the labels of a bundle as float64 halves, IGNORED for those to ignore; eight lanes need the first."""
-    low, high = load_integers(labels, row, n_rows), load_integers(labels, row + 8, n_rows - 8)
+    if n_rows == width:
+        low, high = load_integers(labels, row, width), load_integers(labels, row + 8, width - 8)
+    else:
+        low, high = load_integers(labels, row, n_rows), load_integers(labels, row + 8, n_rows - 8)
     ignored = wide(ignore_index)
     return where_equal(low, ignored, wide(IGNORED), low), where_equal(high, ignored, wide(IGNORED), high)
 
 
-@inline
 def any_ignored(lanes, label_halves):
     """Whether a bundle has rows to ignore, or may have: lanes without a row hold label 0."""
     return matching_lane(join(splat(lanes, 0.0), *label_halves), splat(lanes, IGNORED)) < lanes_of(lanes)
 
 
-@inline
-def store_losses(losses, row, n_rows, lanes, values):
+@staged
+def store_losses(losses, row, n_rows, width, values):
     """Store the float64 halves of a bundle's losses."""
     store_first(losses, row, n_rows, values[0])
-    if lanes_of(lanes) == 16:
+    if width == 16:
         store_first(losses, row + 8, n_rows - 8, values[1])

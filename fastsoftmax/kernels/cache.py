@@ -23,14 +23,17 @@ from numba import types
 from numba.core import config
 from numba.core.caching import FunctionCache, _CacheLocator
 from numba.core.dispatcher import Dispatcher
+from numba.core.runtime import rtsys
 
 from fastsoftmax._version import __version__
 
+from .target import LEVELS, levels_here
 
-def cached(dispatcher):
-    """Let a dispatcher keep what it compiles, unless no folder can be written or FASTSOFTMAX_CACHE is 0."""
+
+def cached(dispatcher, source):
+    """Let a dispatcher keep what it compiles of a function, if a folder can be written and FASTSOFTMAX_CACHE is not 0."""
     if os.environ.get("FASTSOFTMAX_CACHE", "1") != "0" and not config.DISABLE_JIT:
-        dispatcher._cache = _KernelCache(dispatcher.py_func)
+        dispatcher._cache = _KernelCache(source)
     return dispatcher
 
 
@@ -84,6 +87,22 @@ class _KernelCache(FunctionCache):
             readable.append(Path(config.CACHE_DIR, locator.get_suitable_cache_subpath(file)))
         self._cache_file = _Files(readable, self._impl.filename_base)
 
+    def load_overload(self, sig, target_context):
+        """Read a compiled signature. Numba would first learn all that it can compile, too: 0.3 s."""
+        rtsys.initialize(target_context)
+        for key in self._keys(sig, target_context.codegen()):
+            data = self._cache_file.load(key)
+            if data is not None:
+                return self._impl.rebuild(target_context, data)
+        return None
+
+    def _keys(self, sig, codegen):
+        """Give the keys of what can run here, the best first: compiled for this processor, or for a level that it has."""
+        own, (triple, *_), source = self._index_key(sig, codegen)
+        yield own, codegen.magic_tuple(), source
+        for level in levels_here():
+            yield own, (triple, level, LEVELS[level]), source
+
     def save_overload(self, sig, data):
         """Write a compiled signature, if the folder can be written, still."""
         if self.can_write:
@@ -91,7 +110,7 @@ class _KernelCache(FunctionCache):
                 super().save_overload(sig, data)
 
     def holds(self, sig, target_context):
-        """Whether there is a file for a signature."""
+        """Whether there is a file for a signature, compiled for this processor."""
         return self._cache_file.holds(self._index_key(sig, target_context.codegen()))
 
 

@@ -3,10 +3,10 @@
 import math
 
 from .elementary import exp_scaled, log1p, scale_of
-from .jit import apart
 from .lanes import lanes_of, wide
 from .memory import load_first
 from .rows import CANCELS, drop_equal, log_sum_row, row_max
+from .staging import apart
 from .sums import add_to_sum, count_equal, empty_sum, first_lane, halves, sum_of
 from .twofold import add_exp, log1p_twofold, settled
 

@@ -6,24 +6,24 @@ from numba import prange
 from .bundles import CHUNK, any_ignored, empty_lanes, from_lanes, load_labels, store_losses, to_lanes
 from .elementary import multiply
 from .few import cross_entropy_lanes, cross_entropy_with_grad_lanes
-from .jit import apart, inline, require_all, serial, twins
-from .lanes import lanes_of
-from .memory import finish_streams, load
+from .jit import Doubles, Labels, Line, Matrix, kernel
+from .lanes import lanes_of, wide
+from .memory import finish_streams, load, store
 from .rows import cross_entropy_row, put_label, row_max, row_quotient
 from .runs import rows_in_a_run
+from .staging import apart, staged
 from .stores import cross_entropy_with_grad_row, is_small, row_range
 from .streams import stream_row, two_rows
 from .sums import sum_all
-from .views import flat_of
 
 
-@twins
-def cross_entropy(logits, labels, ignore_index, losses):
+@kernel
+def cross_entropy(logits: Matrix, labels: Labels, ignore_index: int, losses: Doubles):
     """Write each row's loss; 0 for ignored rows."""
     n_rows, n_classes = logits.shape
     run = rows_in_a_run(n_rows)
     for task in prange(-(-n_rows // run)):
-        flat = flat_of(logits)
+        flat = logits.flat
         first = np.intp(task) * run
         last = min(first + run, n_rows)
         m, known = flat.dtype.type(0), False
@@ -41,19 +41,21 @@ def cross_entropy(logits, labels, ignore_index, losses):
             losses[row], _, _, m = cross_entropy_row(flat, entries, label, None, start, None, None, following)
 
 
-@inline
+@staged
 def weight_of(row, weight, dloss):
     """Give the factor of a row's gradient; `dloss` is empty where all rows share theirs."""
     return weight * dloss[row] if dloss.size else weight
 
 
-@twins
-def cross_entropy_with_grad(logits, labels, ignore_index, weight, dloss, losses, dlogits):
+@kernel
+def cross_entropy_with_grad(
+    logits: Matrix, labels: Labels, ignore_index: int, weight: float, dloss: Line, losses: Doubles, dlogits: Matrix
+):
     """Write each row's loss, and weight · dloss · (a − onehot(y)); both are 0 for ignored rows."""
     n_rows, n_classes = logits.shape
     run = rows_in_a_run(n_rows)
     for task in prange(-(-n_rows // run)):
-        flat, flat_out = flat_of(logits), flat_of(dlogits)
+        flat, flat_out = logits.flat, dlogits.flat
         first = np.intp(task) * run
         last = min(first + run, n_rows)
         m, near, known = flat.dtype.type(0), False, False
@@ -72,15 +74,16 @@ def cross_entropy_with_grad(logits, labels, ignore_index, weight, dloss, losses,
             losses[row], m, near = cross_entropy_with_grad_row(flat, entries, label, factor, flat_out, following)
 
 
-@twins
-def cross_entropy_with_grad_streamed(logits, labels, ignore_index, weight, dloss, losses, dlogits):
+@kernel
+def cross_entropy_with_grad_streamed(
+    logits: Matrix, labels: Labels, ignore_index: int, weight: float, dloss: Line, losses: Doubles, dlogits: Matrix
+):
     """Do `cross_entropy_with_grad` for results that no cache holds: each row is written during the next one."""
     n_rows, n_classes = logits.shape
     run = rows_in_a_run(n_rows)
     n_runs = -(-n_rows // run)
-    done = 0
     for task in prange(n_runs):
-        flat, flat_out = flat_of(logits), flat_of(dlogits)
+        flat, flat_out = logits.flat, dlogits.flat
         first = np.intp(task) * run
         exps, place, other_place, nothing = two_rows(flat, n_classes)
         pending = (row_quotient(flat, 0.0, 1.0), exps, nothing, flat_out, nothing, nothing)
@@ -110,98 +113,79 @@ def cross_entropy_with_grad_streamed(logits, labels, ignore_index, weight, dloss
         finish_streams()
         for row in range(first, last):
             if small >> (row - first) & 1:
-                _again(flat, row, n_classes, labels[row], weight_of(row, weight, dloss), flat_out)
-        done += 1
-    require_all(done, n_runs)
+                start = row * n_classes
+                factor = weight_of(row, weight, dloss)
+                cross_entropy_again(flat, start, start + n_classes, start + labels[row], factor, flat_out)
 
 
 @apart
-def _again(logits, row, n_classes, label, weight, dlogits):
+def cross_entropy_again(logits, start, stop, label, weight, dlogits):
     """Write a row's gradient once more, for `multiply` had to leave out what its small quotient makes too small."""
-    start = row * n_classes
-    m, near = row_range(logits, start, start + n_classes)
-    cross_entropy_with_grad_row(logits, (start, start + n_classes, m, near), start + label, weight, dlogits, 0)
+    m, near = row_range(logits, start, stop)
+    return cross_entropy_with_grad_row(logits, (start, stop, m, near), label, weight, dlogits, 0)[0]
 
 
-@inline
+@staged
 def few_rows(logits, n_classes, labels, ignore_index, losses, first, last, offset):
     """Write the losses of rows first to last, a bundle at a time; their logits begin `offset` rows earlier."""
-    width = lanes_of(logits)
-    lanes = empty_lanes(logits)
-    args = (logits, n_classes, labels, ignore_index, losses)
-    whole = last - (last - first) % width
-    for row in range(first, whole, width):  # the number of rows is a constant to the compiler here
-        _bundle(args, row, width, offset, lanes)
-    if whole < last:
-        _bundle(args, whole, last - whole, offset, lanes)
+    lanes, width = empty_lanes(logits), lanes_of(logits)
+    for row in range(first, last, width):
+        n_rows = min(width, last - row)
+        to_lanes(logits, row - offset, n_rows, n_classes, lanes)
+        bundle_labels = load_labels(labels, row, n_rows, width, ignore_index)
+        bundle_losses, _, _, _ = cross_entropy_lanes(lanes, n_classes, bundle_labels)
+        store_losses(losses, row, n_rows, width, bundle_losses)
 
 
-@inline
-def _bundle(args, row, n_rows, offset, lanes):
-    logits, n_classes, labels, ignore_index, losses = args
-    to_lanes(logits, row - offset, n_rows, n_classes, lanes)
-    bundle_labels = load_labels(labels, row, n_rows, ignore_index)
-    bundle_losses, _, _, _ = cross_entropy_lanes(lanes, n_classes, bundle_labels)
-    store_losses(losses, row, n_rows, lanes, bundle_losses)
-
-
-@inline
+@staged
 def few_rows_with_grad(logits, n_classes, labels, ignore_index, weight, dloss, losses, dlogits, first, last, offset):
     """Do the same, and write the gradient, which begins `offset` rows earlier too."""
-    width = lanes_of(logits)
+    lanes, width = empty_lanes(logits), lanes_of(logits)
     weights = empty_lanes(losses)  # a float64 a row
-    weights[:16] = weight
-    room = (empty_lanes(logits), weights)
-    args = (logits, n_classes, labels, ignore_index, weight, dloss, losses, dlogits)
-    whole = last - (last - first) % width
-    for row in range(first, whole, width):
-        _bundle_with_grad(args, row, width, offset, room)
-    if whole < last:
-        _bundle_with_grad(args, whole, last - whole, offset, room)
+    store(weights, 0, wide(weight))
+    store(weights, 8, wide(weight))
+    for row in range(first, last, width):
+        n_rows = min(width, last - row)
+        if dloss.size:
+            for lane in range(n_rows):
+                weights[lane] = weight_of(row + lane, weight, dloss)
+        to_lanes(logits, row - offset, n_rows, n_classes, lanes)
+        bundle_labels = load_labels(labels, row, n_rows, width, ignore_index)
+        bundle_weights = load(weights, 0), load(weights, 8)
+        bundle_losses = cross_entropy_with_grad_lanes(lanes, n_classes, bundle_labels, bundle_weights)
+        store_losses(losses, row, n_rows, width, bundle_losses)
+        from_lanes(lanes, n_rows, n_classes, dlogits, row - offset)
+        if any_ignored(lanes, bundle_labels):
+            for lane in range(n_rows):
+                if labels[row + lane] == ignore_index:
+                    start = (row - offset + lane) * n_classes
+                    dlogits[start : start + n_classes] = 0
 
 
-@inline
-def _bundle_with_grad(args, row, n_rows, offset, room):
-    logits, n_classes, labels, ignore_index, weight, dloss, losses, dlogits = args
-    lanes, weights = room
-    if dloss.size:
-        for lane in range(n_rows):
-            weights[lane] = weight_of(row + lane, weight, dloss)
-    to_lanes(logits, row - offset, n_rows, n_classes, lanes)
-    bundle_labels = load_labels(labels, row, n_rows, ignore_index)
-    bundle_weights = load(weights, 0), load(weights, 8)
-    bundle_losses = cross_entropy_with_grad_lanes(lanes, n_classes, bundle_labels, bundle_weights)
-    store_losses(losses, row, n_rows, lanes, bundle_losses)
-    from_lanes(lanes, n_rows, n_classes, dlogits, row - offset)
-    if any_ignored(lanes, bundle_labels):
-        for lane in range(n_rows):
-            if labels[row + lane] == ignore_index:
-                start = (row - offset + lane) * n_classes
-                dlogits[start : start + n_classes] = 0
-
-
-@twins
-def cross_entropy_few(logits, labels, ignore_index, losses):
+@kernel
+def cross_entropy_few(logits: Matrix, labels: Labels, ignore_index: int, losses: Doubles):
     """Do `cross_entropy` for few classes, a bundle of rows at a time."""
     n_rows, n_classes = logits.shape
     for chunk in prange(-(-n_rows // CHUNK)):
-        flat = flat_of(logits)
+        flat = logits.flat
         first = np.intp(chunk) * CHUNK
         few_rows(flat, n_classes, labels, ignore_index, losses, first, min(first + CHUNK, n_rows), 0)
 
 
-@twins
-def cross_entropy_with_grad_few(logits, labels, ignore_index, weight, dloss, losses, dlogits):
+@kernel
+def cross_entropy_with_grad_few(
+    logits: Matrix, labels: Labels, ignore_index: int, weight: float, dloss: Line, losses: Doubles, dlogits: Matrix
+):
     """Do `cross_entropy_with_grad` for few classes, a bundle of rows at a time."""
     n_rows, n_classes = logits.shape
     for chunk in prange(-(-n_rows // CHUNK)):
-        flat, flat_out = flat_of(logits), flat_of(dlogits)
+        flat, flat_out = logits.flat, dlogits.flat
         first = np.intp(chunk) * CHUNK
         last = min(first + CHUNK, n_rows)
         few_rows_with_grad(flat, n_classes, labels, ignore_index, weight, dloss, losses, flat_out, first, last, 0)
 
 
-@serial
-def total_loss(losses):
+@kernel
+def total_loss(losses: Doubles) -> float:
     """Add up the rows' losses, always in the same order."""
     return sum_all(losses)

@@ -3,7 +3,6 @@
 import math
 
 from .exponents import halvings, split_exponent
-from .jit import inline
 from .lanes import (
     constant,
     fma,
@@ -76,19 +75,16 @@ LEAST_NEAR_QUOTIENT = 2.0**-103
 NO_HEADROOM = 2.0**-_HEADROOM
 
 
-@inline
 def least_quotient(like):
     """Give the quotient below which `NO_HEADROOM` is called for."""
     return 2.0**-120 if lanes_of(like) == 16 else 2.0**-1016
 
 
-@inline
 def exponent_of(z):
     """Find the power of two nearest to e^z."""
     return fma(z, _log2_e(z), _round(z)) - _round(z)
 
 
-@inline
 def scale_of(top):
     """Prepare e^z for rows whose greatest logits are `top`: (shift, bias, floor) for `exp_scaled`.
 
@@ -102,13 +98,11 @@ def scale_of(top):
     return shift, _round_to_power(top) - power * _steps(top), floor
 
 
-@inline
 def is_near(top, bottom):
     """Whether `exp_near` will do for all logits from `bottom` to `top`, in every lane."""
-    return greatest_lane(magnitude(top)) <= EXACT and greatest_lane(top - bottom) <= _NEAR
+    return (greatest_lane(magnitude(top)) <= EXACT) & (greatest_lane(top - bottom) <= _NEAR)
 
 
-@inline
 def exp_scaled(z, scale):
     """Compute e^z divided by a power of two that is the same for the whole row; zero far below the row's maximum.
 
@@ -120,7 +114,6 @@ def exp_scaled(z, scale):
     return zero_below(exp_near(z, scale), z, floor) if AVX512 else exp_near(greater(floor, z), scale)
 
 
-@inline
 def exp_near(z, scale):
     """Do the same where no logit needs the shift or the floor: see `is_near`."""
     _, bias, _ = scale
@@ -145,7 +138,6 @@ _smallest_normal = constant(2.0**-126, 2.0**-1022)
 _as_much_lower = constant(2.0**28, 2.0**57)
 
 
-@inline
 def quotient_of(like, weights, totals):
     """Prepare x · weight / total for `multiply`, from float64 halves; `like` says the dtype of x.
 
@@ -166,7 +158,6 @@ def quotient_of(like, weights, totals):
     return high, low, floor, floor * _as_much_lower(high)
 
 
-@inline
 def multiply(x, quotient):
     """Multiply by a quotient, rounded once; zero where that is below the smallest normal number."""
     high, low, high_floor, low_floor = quotient
@@ -174,7 +165,6 @@ def multiply(x, quotient):
     return fma(zero_below(x, size, high_floor), high, zero_below(x, size, low_floor) * low)
 
 
-@inline
 def multiply_near(x, quotient):
     """Do the same where no product is too small: for `exp_near` times quotients from `LEAST_NEAR_QUOTIENT` on."""
     high, low, _, _ = quotient
@@ -198,7 +188,6 @@ _LN2_HIGH = 0.6931471803691238
 _LN2_LOW = 1.9082149292705877e-10
 
 
-@inline
 def log1p(x):
     """Compute log(1 + x) for float64 lanes x > −1."""
     one_plus = _one(x) + x
@@ -218,7 +207,6 @@ def log1p(x):
 _short_log_tail = polynomial(None, (0.6666666626516464, 0.40000318470237534, 0.2853214383472614, 0.2375933909841617))
 
 
-@inline
 def log1p_quotient(like, part, unit):
     """Compute log(1 + part / unit) for float64 lanes, part ≥ 0 and unit > 0, to the digits of the dtype of `like`.
 

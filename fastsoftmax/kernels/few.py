@@ -22,15 +22,15 @@ from .elementary import (
     quotient_of,
     scale_of,
 )
-from .jit import apart, inline
 from .lanes import greater, lanes_of, less, magnitude, splat, where_equal, where_greater, wide
 from .memory import load, store
 from .rows import CANCELS, loss_of
+from .staging import apart, staged
 from .sums import add_four_to_sum, add_to_sum, empty_sum, greatest_lane, halves, halves_of_sum, join
 from .twofold import add_exp, log1p_twofold, settled
 
 
-@inline
+@staged
 def lanes_range(lanes, n_classes):
     """Find each row's max_j z_j (NaN is passed over), and whether `exp_near` will do for all of them."""
     width = lanes_of(lanes)
@@ -41,7 +41,7 @@ def lanes_range(lanes, n_classes):
     return m, is_near(m, low)
 
 
-@inline
+@staged
 def lanes_position(lanes, n_classes, top):
     """Find each row's first entry equal to `top`, as a float; NO_LABEL where there is none."""
     width = lanes_of(lanes)
@@ -53,7 +53,7 @@ def lanes_position(lanes, n_classes, top):
     return position
 
 
-@inline
+@staged
 def lanes_exp_sum(lanes, n_classes, labels, near, scale, out):
     """Store e_j in `out`; compute each row's Σ_{j≠y} e_j in float64 halves, and find z_y: (sums, z_y)."""
     if near:
@@ -63,7 +63,7 @@ def lanes_exp_sum(lanes, n_classes, labels, near, scale, out):
     return halves_of_sum(others, labels), z_label
 
 
-@inline
+@staged
 def _lanes_exp_sum(exp, lanes, n_classes, labels, scale, out):
     others, z_label = empty_sum(), splat(lanes, 0.0)
     fours = n_classes // 4 * 4
@@ -79,7 +79,7 @@ def _lanes_exp_sum(exp, lanes, n_classes, labels, scale, out):
     return others, z_label
 
 
-@inline
+@staged
 def _lanes_exp(exp, lanes, j, labels, scale, out, z_label):
     """Store e_j in `out`, and give it, but 0 where j is the label; z_y becomes z_j there."""
     at = j * lanes_of(lanes)
@@ -89,7 +89,7 @@ def _lanes_exp(exp, lanes, j, labels, scale, out, z_label):
     return where_equal(labels, number, splat(lanes, 0.0), e), where_equal(labels, number, z, z_label)
 
 
-@inline
+@staged
 def lanes_multiply(lanes, n_classes, quotient, near, labels, at_label):
     """Do `stores.multiply_row`; `at_label` takes the label's place first, as `rows.put_label` does it."""
     if near:
@@ -98,7 +98,7 @@ def lanes_multiply(lanes, n_classes, quotient, near, labels, at_label):
         _lanes_multiply(multiply, lanes, n_classes, quotient, labels, at_label)
 
 
-@inline
+@staged
 def _lanes_multiply(product, lanes, n_classes, quotient, labels, at_label):
     width = lanes_of(lanes)
     for j in range(n_classes):
@@ -106,7 +106,7 @@ def _lanes_multiply(product, lanes, n_classes, quotient, labels, at_label):
         store(lanes, j * width, product(value, quotient))
 
 
-@inline
+@staged
 def softmax_lanes(lanes, n_classes):
     """Do `stores.softmax_row`."""
     labels = splat(lanes, NO_LABEL)
@@ -115,7 +115,7 @@ def softmax_lanes(lanes, n_classes):
     lanes_multiply(lanes, n_classes, quotient_of(labels, (wide(1.0), wide(1.0)), totals), near, labels, labels)
 
 
-@inline
+@staged
 def log_sum_lanes(lanes, n_classes, scratch):
     """Do `rows.log_sum_row`: (m, the halves of log Σ_j e^(z_j − m))."""
     width = lanes_of(lanes)
@@ -136,7 +136,7 @@ def log_sum_lanes(lanes, n_classes, scratch):
     return m, low, high
 
 
-@inline
+@staged
 def logsumexp_lanes(lanes, n_classes, scratch):
     """Do `rows.logsumexp_row`."""
     m, low, high = log_sum_lanes(lanes, n_classes, scratch)
@@ -156,7 +156,7 @@ def logsumexp_lanes(lanes, n_classes, scratch):
     return join(m, lse[0], lse[1])
 
 
-@inline
+@staged
 def _lost(lse, log_sum):
     """Give a positive number in the lanes whose sum all but cancels, else 0: a NaN would hide the other lanes'."""
     lost = wide(CANCELS) * log_sum - magnitude(lse)
@@ -188,7 +188,7 @@ def _twofold_logsumexps(lanes, n_classes):
     return log1p_twofold(x, rest)
 
 
-@inline
+@staged
 def log_softmax_lanes(lanes, n_classes, scratch):
     """Do `rows.log_softmax_row`."""
     width = lanes_of(lanes)
@@ -198,7 +198,7 @@ def log_softmax_lanes(lanes, n_classes, scratch):
         store(lanes, j * width, (load(lanes, j * width) - m) - log_sum)
 
 
-@inline
+@staged
 def cross_entropy_lanes(lanes, n_classes, label_halves):
     """Do `rows.cross_entropy_row`, in float64 halves, and replace z_j by e_j; ignored rows have no loss."""
     top, near = lanes_range(lanes, n_classes)
@@ -213,7 +213,7 @@ def cross_entropy_lanes(lanes, n_classes, label_halves):
     return (low, high), others, (others[0] + e_labels[0], others[1] + e_labels[1]), near
 
 
-@inline
+@staged
 def cross_entropy_with_grad_lanes(lanes, n_classes, label_halves, weights):
     """Do `stores.cross_entropy_with_grad_row`, with `weights` in halves. The caller zeroes ignored rows."""
     losses, others, totals, near = cross_entropy_lanes(lanes, n_classes, label_halves)
@@ -231,21 +231,21 @@ def cross_entropy_with_grad_lanes(lanes, n_classes, label_halves, weights):
     return losses
 
 
-@inline
+@staged
 def _any_small(weights, totals, least):
     """Whether any lane's weight / total is below `least`, but not 0."""
     low, high = _smallness(weights[0], totals[0], least), _smallness(weights[1], totals[1], least)
     return greatest_lane(greater(low, high)) > 0
 
 
-@inline
+@staged
 def _smallness(weights, totals, least):
     """Give 1 in the lanes whose weight / total is below `least`, but not 0, and 0 in the others."""
     small = where_greater(wide(least) * totals, magnitude(weights), wide(1.0), wide(0.0))
     return where_equal(weights, wide(0.0), wide(0.0), small)
 
 
-@inline
+@staged
 def _factor(weights, totals, like):
     """Give what to multiply e_j by, so that they lose their headroom where they must: see `stores.sum_for_grad`."""
     smallness = _smallness(weights, totals, least_quotient(like))

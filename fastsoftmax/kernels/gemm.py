@@ -12,9 +12,9 @@ get in the way of Numba's.
 
 import numpy as np
 
-from .jit import inline
 from .lanes import lanes_of
 from .memory import prefetch
+from .staging import staged
 from .tiles import (
     PRODUCT_ROWS,
     PRODUCT_VECTORS,
@@ -27,13 +27,12 @@ from .tiles import (
     round_up,
     store_tile,
 )
-from .views import flat_of, kept
 
 _DEPTH = 256  # products that are added up in registers; such a panel of the second factor has 32 KB
 _MOST_ROWS = 264  # of a block in float32, half as many in float64: their panels have 270 KB
 
 
-@inline
+@staged
 def grid_of(result, n_rows, n_columns, n_threads):
     """Cut a result into blocks, the same number for each thread or many: (how many, rows of a block, columns)."""
     side = PRODUCT_VECTORS * lanes_of(result)
@@ -53,9 +52,9 @@ def grid_of(result, n_rows, n_columns, n_threads):
     return -(-n_rows // rows) * -(-n_columns // columns), rows, columns
 
 
-@inline
+@staged
 def write_block(block, grid, pack_rows, rows, pack_columns, ask_for_columns, columns, result, start):
-    """Write one block of the product of two factors, and give 1; `start` is what is added: see `_store_part`."""
+    """Write one block of the product of two factors; `start` is what is added: see `_store_part`."""
     _, block_rows, block_columns = grid
     _, n_rows, n_depths = rows
     n_columns = columns[1]
@@ -66,9 +65,8 @@ def write_block(block, grid, pack_rows, rows, pack_columns, ask_for_columns, col
     n_steps = max(1, -(-n_depths // _DEPTH))
     most = -(-n_depths // n_steps)
     n_tiles = -(-(last_row - first_row) // PRODUCT_ROWS)
-    room = np.empty(n_tiles * PRODUCT_ROWS * most + side, result.dtype)
-    column_room = np.empty(side * most, result.dtype)
-    panels, column_panel = flat_of(room), flat_of(column_room)
+    panels = np.empty(n_tiles * PRODUCT_ROWS * most + side, result.dtype)
+    column_panel = np.empty(side * most, result.dtype)
     for step in range(n_steps):
         first = step * most
         depth = min(most, n_depths - first)
@@ -84,17 +82,16 @@ def write_block(block, grid, pack_rows, rows, pack_columns, ask_for_columns, col
                 ask_for_columns(columns, column + side, first, depth, side, tile, n_tiles)
                 sums = _multiply(panels, tile * PRODUCT_ROWS * depth, column_panel, depth)
                 _store(sums, result, n_columns, (row, last_row), (column, last_column), start, step > 0)
-    return kept(room) * kept(column_room)
 
 
-@inline
+@staged
 def _ask_for_result(result, row, n_columns, column):
     for i in range(PRODUCT_ROWS):
         for k in range(PRODUCT_VECTORS):
             prefetch(result, (row + i) * n_columns + column + (k + 1) * lanes_of(result) - 1)
 
 
-@inline
+@staged
 def _multiply(panels, at, column_panel, depth):
     """Multiply a panel of each factor: a tile of rows × vectors of columns."""
     width = lanes_of(panels)
@@ -106,7 +103,7 @@ def _multiply(panels, at, column_panel, depth):
     return sums
 
 
-@inline
+@staged
 def _store(sums, result, n_columns, rows, columns, start, began):
     """Store a tile; `rows` and `columns` are its first, and the block's end."""
     n_rows, left, whole = rows[1] - rows[0], columns[1] - columns[0], PRODUCT_VECTORS * lanes_of(result)
@@ -116,7 +113,7 @@ def _store(sums, result, n_columns, rows, columns, start, began):
         _store_part(sums, result, n_columns, rows[0], columns[0], n_rows, left, start, began)
 
 
-@inline
+@staged
 def _store_part(sums, result, n_columns, row, column, n_rows, left, start, began):
     """Store some rows and columns: plus what is there if that `began` or is kept, else plus a bias if one is given."""
     bias, add = start

@@ -1,62 +1,194 @@
-"""How Numba compiles the kernels: flags, serial and parallel twins."""
+"""Kernels: functions over whole arrays, compiled by Numba from what `staging` writes."""
 
 import functools
+import logging
 import threading
-import types
 from concurrent.futures import Future
+from time import perf_counter
 from typing import NamedTuple
 
-from numba import njit
-from numba.core import config
+import numpy as np
+from numba import njit, types
+from numba.core import cgutils, config
 from numba.core.compiler_lock import global_compiler_lock
-from numba.core.dispatcher import Dispatcher
+from numba.extending import intrinsic
+from numba.np.numpy_support import as_dtype, from_dtype
 
 from .cache import cached
+from .library import KernelCompiler
+from .staging import NO_MEMORY, OUT_OF_BOUNDS, staged, write_kernel
+from .values import BOOL, INT, INT32, POINTER, Array, Number, Pointer, leaves
 
-# No fast-math: the order of every operation is the source's, so that its bits are too. Numba leaks the caller's flags
-# into a callee that it compiles first from there, so each function says them all.
+# No fast-math: the order of every operation is the source's, so that its bits are too.
 _FLAGS = {"nogil": True, "error_model": "numpy", "fastmath": False}
 
-# All that is compiled by itself, and which of them are twins.
-DISPATCHERS: list[Dispatcher] = []
-TWINS: list["Kernel"] = []
+_LOG = logging.getLogger("fastsoftmax")
+
+# All kernels, and all that has been asked for and is compiled by itself.
+KERNELS = []
+DISPATCHERS = []
 
 
-class Kernel(NamedTuple):
-    """One function over whole arrays, compiled twice: for one thread and for Numba's pool."""
+class _Arrays(NamedTuple):
+    """Which arrays a kernel takes: of so many dimensions, and of a dtype, or of the one it is compiled for."""
 
-    serial: Dispatcher
-    parallel: Dispatcher
-
-
-def inline(function):
-    """Compile a helper into every kernel that calls it."""
-    return njit(function, forceinline=True, **_FLAGS)
+    ndim: int
+    dtype: types.Type | None = None
 
 
-def apart(function):
-    """Compile a helper that few rows need, as a call: inlined, it takes registers from the loops beside it.
+Matrix, Line = _Arrays(2), _Arrays(1)
+Doubles, Labels = _Arrays(1, types.float64), _Arrays(1, types.int64)
+_NUMBERS = {bool: types.boolean, int: types.int64, float: types.float64}
 
-    512 × 32,000 logsumexp in float64 took 16 ms where it takes 14.
+
+class Kernel:
+    """A function over whole arrays; its last argument is the pool that shares out its tasks, 0 for none.
+
+    The machine code is the same for one thread and for many: loops over `prange` call a task's function, or have the
+    pool call it (see `pool`).
     """
-    return njit(function, forceinline=False, **_FLAGS)
+
+    def __init__(self, function, *, kept=True):
+        functools.update_wrapper(self, staged(function))
+        self._kept = kept
+        if kept:
+            KERNELS.append(self)
+
+    @functools.cached_property
+    def dispatcher(self):
+        """What Numba compiles, made when it is needed: that takes some ms."""
+        function = self.__wrapped__
+        options = {"pipeline_class": KernelCompiler, "no_cfunc_wrapper": True}
+        if self._kept:
+            return _dispatcher(_entry(function), function, **options)
+        return njit(_entry(function), **_FLAGS, **options)
+
+    def signature(self, dtype):
+        """Give the types of all arguments for a dtype, the pool's too."""
+        own = from_dtype(np.dtype(dtype))
+        kinds = [kind for name, kind in self.__annotations__.items() if name != "return"]
+        return (*(_NUMBERS.get(kind) or types.Array(kind.dtype or own, kind.ndim, "C") for kind in kinds), types.int64)
+
+    def serial(self, *args):
+        """Run on this thread."""
+        return self.dispatcher(*args, 0)
+
+    def parallel(self, *args):
+        """Run on Numba's pool."""
+        return self.dispatcher(*args, _pool())
 
 
-def serial(function):
-    """Compile a kernel that runs on one thread."""
-    return function if config.DISABLE_JIT else _kernel(function)
+def _pool():
+    from .pool import address
+
+    return address()
+
+
+def kernel(function):
+    """Compile a function over whole arrays."""
+    return _NotCompiled(function) if config.DISABLE_JIT else Kernel(function)
+
+
+def probe(function):
+    """Compile one that is not the library's own, and that no cache keeps."""
+    return _NotCompiled(function) if config.DISABLE_JIT else Kernel(function, kept=False)
+
+
+class _NotCompiled:
+    """What a kernel is under NUMBA_DISABLE_JIT."""
+
+    def __init__(self, function):
+        functools.update_wrapper(self, function)
+
+    def serial(self, *args):
+        """Say that there is none."""
+        raise RuntimeError(
+            "NUMBA_DISABLE_JIT is set, but vector instructions exist in compiled code only; "
+            "fastsoftmax.reference has the same functions in NumPy"
+        )
+
+    parallel = serial
+
+
+def _dispatcher(function, source, **options):
+    dispatcher = cached(njit(function, **_FLAGS, **options), source)
+    dispatcher.compile = _out_of_reach_of_interrupts(_logged(dispatcher.compile, dispatcher))
+    DISPATCHERS.append(dispatcher)
+    return dispatcher
+
+
+def _logged(compile_signature, dispatcher):
+    """Have what is compiled, not read from the cache, told to the log."""
+
+    @functools.wraps(compile_signature)
+    def compile_and_tell(signature):
+        before, start = dispatcher.stats.cache_misses.total(), perf_counter()
+        result = compile_signature(signature)
+        if dispatcher.stats.cache_misses.total() > before:
+            name, seconds = dispatcher.py_func.__name__, perf_counter() - start
+            _LOG.info("compiled %s%s in %.2f s", name, signature, seconds, extra={"kernel": name})
+        return result
+
+    return compile_and_tell
 
 
 def parallel(function):
-    """Compile a kernel that runs on Numba's pool."""
-    return function if config.DISABLE_JIT else _kernel(function, parallel=True)
+    """Compile a function with Numba's own `prange`."""
+    if config.DISABLE_JIT:
+        return function
+    return _dispatcher(function, function, parallel=True)
 
 
-def _kernel(function, **options):
-    dispatcher = cached(njit(function, **_FLAGS, **options))
-    dispatcher.compile = _out_of_reach_of_interrupts(dispatcher.compile)
-    DISPATCHERS.append(dispatcher)
-    return dispatcher
+_RESULTS = {None: types.void, int: types.int64, float: types.float64}
+
+
+def _entry(function):
+    """Make the function that Numba compiles: of the same arguments, it calls what `staging` makes of this one."""
+    result = _RESULTS[function.__annotations__.get("return")]
+
+    @intrinsic
+    def call(typingctx, *args):
+        def codegen(context, builder, signature, values):
+            return _call_kernel(context, builder, signature, values, function)
+
+        return result(types.StarArgTuple(args)), codegen
+
+    code = function.__code__
+    names = ", ".join([*code.co_varnames[: code.co_argcount], "pool"])
+    entry = eval(f"lambda {names}: call({names})", {"call": call})  # which Numba reads the names of arguments from
+    entry.__name__ = entry.__qualname__ = function.__name__
+    entry.__module__ = function.__module__
+    return entry
+
+
+def _call_kernel(context, builder, signature, values, function):
+    """Build the call of a kernel, and raise what its status says."""
+    (kinds,), values = signature.args, cgutils.unpack_tuple(builder, values[0])
+    *arguments, pool = (_argument(context, builder, *given) for given in zip(kinds, values, strict=True))
+    result = None if signature.return_type == types.void else context.get_value_type(signature.return_type)
+    name = builder.module.get_unique_name(function.__name__)
+    scope = write_kernel(
+        builder.module, name, function, tuple(arguments), pool, result, checks_bounds=context.enable_boundscheck
+    )
+    place = cgutils.alloca_once(builder, result or INT)
+    status = builder.call(
+        scope.function, [*(leaf.ir for leaf in leaves(tuple(arguments))), pool.ir, builder.bitcast(place, POINTER)]
+    )
+    for value, error, message in ((NO_MEMORY, MemoryError, ()), (OUT_OF_BOUNDS, IndexError, ("vector out of bounds",))):
+        with cgutils.if_unlikely(builder, builder.icmp_unsigned("==", status, INT32(value))):
+            context.call_conv.return_user_exc(builder, error, message)
+    return context.get_dummy_value() if result is None else builder.load(place)
+
+
+def _argument(context, builder, kind, value):
+    """Give an argument of a compiled function as `values` has it."""
+    if isinstance(kind, types.Array):
+        if kind.layout != "C":
+            raise TypeError(f"expected a C-contiguous array, got {kind}")
+        array = context.make_array(kind)(context, builder, value)
+        shape = cgutils.unpack_tuple(builder, array.shape, kind.ndim)
+        return Array(as_dtype(kind.dtype), Pointer(array.data), tuple(Number(length) for length in shape))
+    return Number(value if kind != types.boolean else builder.trunc(value, BOOL))
 
 
 def _out_of_reach_of_interrupts(compile_signature):
@@ -90,36 +222,3 @@ def _out_of_reach_of_interrupts(compile_signature):
         return result
 
     return compile_apart
-
-
-def twins(function):
-    """Compile a kernel with `prange` loops as a serial and a parallel twin.
-
-    Numba's cache tells functions apart by name and line, not by options: one function compiled both ways would run the
-    parallel code under the serial name. So the parallel twin is a copy with a name of its own.
-    """
-    if config.DISABLE_JIT:
-        return Kernel(_not_compiled, _not_compiled)
-    parallel = types.FunctionType(function.__code__, function.__globals__, function.__name__ + "_parallel")
-    parallel.__qualname__ = parallel.__name__
-    parallel.__module__ = function.__module__
-    kernel = Kernel(_kernel(function), _kernel(parallel, parallel=True))
-    TWINS.append(kernel)
-    return kernel
-
-
-def _not_compiled(*args):
-    raise RuntimeError(
-        "NUMBA_DISABLE_JIT is set, but vector instructions exist in compiled code only; "
-        "fastsoftmax.reference has the same functions in NumPy"
-    )
-
-
-@inline
-def require_all(done, tasks):
-    """Require that every task of a `prange` loop has counted itself as done, at its end; tasks that allocate do so.
-
-    Where an allocation fails on a thread of the pool, Numba forgets the exception and goes on with the result as it is.
-    """
-    if done != tasks:
-        raise MemoryError

@@ -4,7 +4,7 @@ import numpy as np
 from numba import prange
 
 from .cross_entropy import few_rows, few_rows_with_grad
-from .jit import require_all, twins
+from .jit import Doubles, Labels, Line, Matrix, kernel
 from .products import add_weight_grad, chains_of, input_grad_rows, linear_rows, pad_rows, strip_of, transposed
 from .reductions import (
     BLOCK,
@@ -18,36 +18,43 @@ from .reductions import (
 )
 from .stores import cross_entropy_with_grad_row, row_range
 from .tiles import WEIGHT_COLUMNS, round_up
-from .views import flat_of, kept
 
 _BIAS_BLOCKS = 16  # of rows whose ∂L/∂b is added up apart
 
 
-@twins
-def linear_cross_entropy_few(inputs, weight, bias, labels, ignore_index, losses):
+@kernel
+def linear_cross_entropy_few(
+    inputs: Matrix, weight: Matrix, bias: Line, labels: Labels, ignore_index: int, losses: Doubles
+):
     """Write each row's loss for few classes: one pass over the inputs, a strip of rows at a time."""
     n_rows, n_features = inputs.shape
     n_classes = weight.shape[1]
     n_blocks, block_rows = blocks_of(n_rows, BLOCK)
     strip, padded_weight = strip_of(inputs, n_features), transposed(weight)
-    done = 0
     for block in prange(n_blocks):
-        flat, flat_weight = flat_of(inputs), flat_of(padded_weight)
+        flat, flat_weight = inputs.flat, padded_weight.flat
         room = np.empty(strip * n_classes, inputs.dtype)
-        logits = flat_of(room)
+        logits = room.flat
         first = np.intp(block) * block_rows
         last = min(first + block_rows, n_rows)
         for row in range(first, last, strip):
             stop = min(row + strip, last)
             linear_rows(flat, row, stop - row, n_features, flat_weight, bias, n_classes, logits)
             few_rows(logits, n_classes, labels, ignore_index, losses, row, stop, row)
-        done += kept(room)
-    require_all(done, n_blocks)
 
 
-@twins
+@kernel
 def linear_cross_entropy_with_grad_few(
-    inputs, weight, bias, labels, ignore_index, factor, losses, dinputs, dweight, dbias
+    inputs: Matrix,
+    weight: Matrix,
+    bias: Line,
+    labels: Labels,
+    ignore_index: int,
+    factor: float,
+    losses: Doubles,
+    dinputs: Matrix,
+    dweight: Matrix,
+    dbias: Line,
 ):
     """Write each row's loss and all gradients for few classes; none of the inputs if `dinputs` is empty.
 
@@ -61,12 +68,11 @@ def linear_cross_entropy_with_grad_few(
     strip, chains = strip_of(inputs, n_features), chains_of(n_rows)
     weight_sums = np.zeros((max(n_blocks, 1), partial_size(inputs, n_features, n_classes)))
     bias_sums = np.zeros((max(n_blocks, 1), n_classes))
-    done = 0
     for block in prange(n_blocks):
-        flat, flat_dinputs, flat_weight = flat_of(inputs), flat_of(dinputs), flat_of(padded_weight)
+        flat, flat_dinputs, flat_weight = inputs.flat, dinputs.flat, padded_weight.flat
         room = np.empty(strip * n_classes, inputs.dtype)
         padded_room = np.empty(strip * round_up(n_classes, WEIGHT_COLUMNS), inputs.dtype)
-        logits, grads, sums = flat_of(room), flat_of(padded_room), flat_of(weight_sums[block])
+        logits, grads, sums = room.flat, padded_room.flat, weight_sums[block].flat
         block_bias_sums = column_sums(flat, n_classes)
         first = np.intp(block) * block_rows
         last = min(first + block_rows, n_rows)
@@ -80,14 +86,14 @@ def linear_cross_entropy_with_grad_few(
             if dinputs.size:
                 input_grad_rows(grads, stop - row, flat_weight, n_features, n_classes, flat_dinputs, row)
         settle(flat, block_bias_sums, bias_sums[block], n_classes)
-        done += kept(room) * kept(padded_room)
-    require_all(done, n_blocks)
     add_up(bias_sums, dbias)
     write_weight_grad(weight_sums, dweight)
 
 
-@twins
-def cross_entropy_with_grads(logits, labels, ignore_index, factor, losses, dbias):
+@kernel
+def cross_entropy_with_grads(
+    logits: Matrix, labels: Labels, ignore_index: int, factor: float, losses: Doubles, dbias: Doubles
+):
     """Write each row's loss, replace the logits by their gradient, and add that to `dbias`.
 
     Four rows are added to ∂L/∂b at a time, while the second-level cache holds them.
@@ -96,9 +102,8 @@ def cross_entropy_with_grads(logits, labels, ignore_index, factor, losses, dbias
     block_rows = -(-n_rows // (4 * _BIAS_BLOCKS)) * 4
     n_blocks = -(-n_rows // block_rows)
     partial = np.zeros((n_blocks, n_classes))
-    done = 0
     for block in prange(n_blocks):
-        flat = flat_of(logits)
+        flat = logits.flat
         sums = column_sums(flat, n_classes)
         first = np.intp(block) * block_rows
         last = min(first + block_rows, n_rows)
@@ -115,8 +120,6 @@ def cross_entropy_with_grads(logits, labels, ignore_index, factor, losses, dbias
                     losses[row], _, _ = cross_entropy_with_grad_row(flat, entries, label, factor, flat, 0)
             add_rows(flat, four * n_classes, stop - four, n_classes, n_classes, sums)
         settle(flat, sums, partial[block], n_classes)
-        done += 1
-    require_all(done, n_blocks)
     for block in range(n_blocks):
         for column in range(n_classes):
             dbias[column] += partial[block, column]

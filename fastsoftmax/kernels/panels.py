@@ -5,13 +5,13 @@ or a column of the second. Where lie those of one line together, or those of one
 number of lines, number of depths) of a flat array, and there are two functions of each kind.
 """
 
-from .jit import inline
 from .lanes import lanes_of
 from .memory import load_first, prefetch, store_first
+from .staging import staged
 from .transposes import side_of, transpose_block, transpose_part
 
 
-@inline
+@staged
 def pack_lines(factor, line, stop, first, depth, side, panel, at):
     """Copy the lines up to `stop`, and zeros up to `side`, from `first` on, of a factor whose lines lie together.
 
@@ -34,7 +34,7 @@ def pack_lines(factor, line, stop, first, depth, side, panel, at):
             )
 
 
-@inline
+@staged
 def pack_depths(factor, line, stop, first, depth, side, panel, at):
     """Do the same for a factor whose depths lie together."""
     values, n_lines, _ = factor
@@ -45,21 +45,21 @@ def pack_depths(factor, line, stop, first, depth, side, panel, at):
             store_first(panel, at + k * side + j, side - j, load_first(values, start + j, stop - line - j, 0.0))
 
 
-@inline
+@staged
 def ask_for_lines(factor, line, first, depth, side, part, n_parts):
     """Ask for one of some parts of a panel to come, that of a factor whose lines lie together."""
     values, _, n_depths = factor
     _ask(values, line * n_depths + first, n_depths, side, depth, part, n_parts)
 
 
-@inline
+@staged
 def ask_for_depths(factor, line, first, depth, side, part, n_parts):
     """Do the same for a factor whose depths lie together."""
     values, n_lines, _ = factor
     _ask(values, first * n_lines + line, n_lines, depth, side, part, n_parts)
 
 
-@inline
+@staged
 def _ask(values, start, step, n_rows, n_columns, part, n_parts):
     """Ask for a part of some rows; the line of the cache that holds a row's start came with what is before it."""
     width = lanes_of(values)

@@ -7,15 +7,13 @@ on the exponentials of a vector, and spends 2.9.
 
 import numpy as np
 from llvmlite import ir
-from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic
 
-from .lanes import INTEGER_OF, MANTISSA_BITS, all_lanes, build_constant
+from .lanes import MANTISSA_BITS, build_constant, integers_of
 from .target import AVX512
+from .values import FLOAT, Vector, builder, call
 
 STEPS = 16 if AVX512 else 1  # from a power of two to the next, in float32; in float64 there is one
-_STEPS_BITS = {types.float32: STEPS.bit_length() - 1, types.float64: 0}
+_STEPS_BITS = {"float": STEPS.bit_length() - 1, "double": 0}
 
 _POWERS = 2.0 ** (np.arange(16) / 16)
 _ROUNDED = _POWERS.astype(np.float32)
@@ -24,47 +22,31 @@ _RESTS = _POWERS / _ROUNDED - 1
 _TABLE = _ROUNDED.view(np.int32) - np.float32(1).view(np.int32) - (np.arange(16, dtype=np.int32) << 19)
 
 
-def _build_lookup(builder, values, index):
+def _build_lookup(values, index):
     """Build the values at the lowest four bits of each lane of `index`."""
-    vector = ir.VectorType(values.type.element, 16)
-    suffix = "si" if vector.element == index.type.element else "sf"
-    function_type = ir.FunctionType(vector, [vector, index.type])
-    name = f"llvm.x86.avx512.permvar.{suffix}.512"
-    return builder.call(cgutils.get_or_insert_function(builder.module, function_type, name), [values, index])
+    suffix = "sf" if values.type.element == FLOAT else "si"
+    return call(f"llvm.x86.avx512.permvar.{suffix}.512", values.type, [values, index])
 
 
-@intrinsic
-def power_of_two(typingctx, shifted):
+def power_of_two(shifted):
     """Compute 2^(k/s), rounded, where the lowest mantissa bits of each lane hold k plus s times the exponent's bias.
 
     That is what adding 1.5 · 2ᵐ to a float leaves there (m mantissa bits); s is `STEPS` in float32, 1 in float64.
     Neither overflow nor subnormal powers are handled: the caller keeps k within bounds or discards the lane.
     """
-    if not all_lanes(shifted):
-        return None
-
-    def codegen(context, builder, sig, args):
-        integers = ir.VectorType(INTEGER_OF[shifted.dtype], shifted.count)
-        bits = builder.bitcast(args[0], integers)
-        steps_bits = _STEPS_BITS[shifted.dtype]
-        power = builder.shl(bits, build_constant(integers, MANTISSA_BITS[shifted.dtype] - steps_bits))
-        if steps_bits:
-            power = builder.add(power, _build_lookup(builder, ir.Constant(integers, _TABLE.tolist()), bits))
-        return builder.bitcast(power, args[0].type)
-
-    return shifted(shifted), codegen
+    kind, integers = shifted.ir.type, integers_of(shifted.ir.type)
+    bits = builder().bitcast(shifted.ir, integers)
+    steps_bits = _STEPS_BITS[str(kind.element)]
+    power = builder().shl(bits, build_constant(integers, MANTISSA_BITS[str(kind.element)] - steps_bits))
+    if steps_bits:
+        power = builder().add(power, _build_lookup(ir.Constant(integers, _TABLE.tolist()), bits))
+    return Vector(builder().bitcast(power, kind))
 
 
-@intrinsic
-def rest_of_power(typingctx, shifted):
+def rest_of_power(shifted):
     """Compute what `power_of_two` rounded off, over its result."""
-    if not all_lanes(shifted):
-        return None
-
-    def codegen(context, builder, sig, args):
-        if not _STEPS_BITS[shifted.dtype]:
-            return ir.Constant(args[0].type, None)
-        bits = builder.bitcast(args[0], ir.VectorType(INTEGER_OF[shifted.dtype], shifted.count))
-        return _build_lookup(builder, ir.Constant(args[0].type, _RESTS.tolist()), bits)
-
-    return shifted(shifted), codegen
+    kind = shifted.ir.type
+    if not _STEPS_BITS[str(kind.element)]:
+        return Vector(ir.Constant(kind, None))
+    bits = builder().bitcast(shifted.ir, integers_of(kind))
+    return Vector(_build_lookup(ir.Constant(kind, _RESTS.tolist()), bits))

@@ -1,23 +1,18 @@
 """Kernels that find out what the machine does: how fast it moves memory and computes exp, and in which registers."""
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
 from .elementary import exp_scaled, scale_of
-from .jit import Kernel
+from .jit import probe
 from .lanes import lanes_of, splat
 from .memory import finish_streams, load, store, stream, unaligned
 
 
-def _uncached_twins(function):
-    """Compile twins that are not the library's own and that no cache keeps."""
-    return Kernel(njit(function), njit(function, parallel=True))
-
-
-@_uncached_twins
+@probe
 def read(array, repeats, pieces):
     """Read each piece of an array, over and over."""
-    size = len(array) // pieces
+    size = array.size // pieces
     width = lanes_of(array)
     for p in prange(pieces):
         piece = array[p * size : (p + 1) * size]
@@ -31,57 +26,56 @@ def read(array, repeats, pieces):
         store(piece, 0, (a + b) + (c + d))
 
 
-@_uncached_twins
+@probe
 def scale(array, repeats, pieces):
     """Read and write each piece of an array, over and over."""
-    size = len(array) // pieces
+    size = array.size // pieces
+    width = lanes_of(array)
     for p in prange(pieces):
-        piece = array[p * size : (p + 1) * size]
+        piece, factor = array[p * size : (p + 1) * size], splat(array, 0.999)
         for _ in range(repeats):
-            for i in range(size):
-                piece[i] *= np.float32(0.999)
+            for i in range(0, size - 4 * width + 1, 4 * width):
+                for k in range(0, 4 * width, width):
+                    store(piece, i + k, load(piece, i + k) * factor)
 
 
-@_uncached_twins
+@probe
 def copy(array, repeats, pieces):
     """Copy pieces of the first half of an array to the second, over and over, past the caches."""
     width = lanes_of(array)
-    size = len(array) // 2 // pieces // (4 * width) * (4 * width)
+    size = array.size // 2 // pieces // (4 * width) * (4 * width)
     for p in prange(pieces):
-        source = np.intp(p) * size
-        target = len(array) // 2 + source
+        source = p * size
+        target = array.size // 2 + source
         target += unaligned(array, target)
         for _ in range(repeats):
             for i in range(0, size - 4 * width, 4 * width):
-                stream(array, target + i, load(array, source + i))
-                stream(array, target + i + width, load(array, source + i + width))
-                stream(array, target + i + 2 * width, load(array, source + i + 2 * width))
-                stream(array, target + i + 3 * width, load(array, source + i + 3 * width))
+                for k in range(0, 4 * width, width):
+                    stream(array, target + i + k, load(array, source + i + k))
         finish_streams()
 
 
-@_uncached_twins
+@probe
 def exp(array, repeats, pieces):
     """Compute the exps of a short array, over and over, once for each piece."""
     for p in prange(pieces):
-        piece, out = array.copy(), np.empty_like(array)
+        out = np.empty(array.size, array.dtype)
         width = lanes_of(array)
         for repeat in range(repeats):
             scaling = scale_of(splat(array, repeat % 2))
-            for i in range(0, len(array), 4 * width):
-                store(out, i, exp_scaled(load(piece, i), scaling))
-                store(out, i + width, exp_scaled(load(piece, i + width), scaling))
-                store(out, i + 2 * width, exp_scaled(load(piece, i + 2 * width), scaling))
-                store(out, i + 3 * width, exp_scaled(load(piece, i + 3 * width), scaling))
+            for i in range(0, array.size, 4 * width):
+                for k in range(0, 4 * width, width):
+                    store(out, i + k, exp_scaled(load(array, i + k), scaling))
         array[p] = out[p]
+
+
+@probe
+def exp_of_a_vector(array):
+    """Compute the exp of one vector."""
+    store(array, 0, exp_scaled(load(array, 0), scale_of(load(array, 0))))
 
 
 def assembly() -> str:
     """Compile a kernel that is nothing but the exp of a vector, and give its assembly: one from the cache has none."""
-    kernel = njit(_exp_of_a_vector)
-    kernel.compile("void(float32[::1])")
-    return next(iter(kernel.inspect_asm().values()))
-
-
-def _exp_of_a_vector(array):
-    store(array, 0, exp_scaled(load(array, 0), scale_of(load(array, 0))))
+    exp_of_a_vector.dispatcher.compile("void(float32[::1], int64)")
+    return next(iter(exp_of_a_vector.dispatcher.inspect_asm().values()))

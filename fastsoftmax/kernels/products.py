@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from .jit import inline
 from .lanes import lanes_of
 from .memory import add_wide, finish_streams, prefetch, stream, unaligned
 from .regimes import STREAM_BYTES
+from .staging import staged
 from .tiles import (
     INPUT_ROWS,
     INPUT_VECTORS,
@@ -23,12 +23,11 @@ from .tiles import (
     store_tile,
 )
 from .transposes import transpose_part
-from .views import flat_of
 
 _STRIP_BYTES = 2**18
 
 
-@inline
+@staged
 def _share(column, n_columns, tile_columns, n_prefetches):
     """Divide some prefetches among the tiles of columns: the range (first, last + 1) of this tile's.
 
@@ -40,7 +39,7 @@ def _share(column, n_columns, tile_columns, n_prefetches):
     return n_prefetches * tile // n_tiles, n_prefetches * (tile + 1) // n_tiles
 
 
-@inline
+@staged
 def chains_of(n_rows):
     """Choose how many products of ∂L/∂W to add up in one chain, and how many of them before float64: (run, span).
 
@@ -54,7 +53,7 @@ def chains_of(n_rows):
     return (8, 48) if n_rows <= 640 else (16, 80)
 
 
-@inline
+@staged
 def add_weight_grad(inputs, row, n_rows, n_features, grads, n_columns, chains, sums):
     """Add Xᵀ·dz of some rows to the float64 `sums` (columns, features), both padded to whole tiles.
 
@@ -67,7 +66,7 @@ def add_weight_grad(inputs, row, n_rows, n_features, grads, n_columns, chains, s
         _add_span(inputs, row, n_rows, n_features, grads, n_columns, first, last, run, sums)
 
 
-@inline
+@staged
 def _add_span(inputs, row, n_rows, n_features, grads, n_columns, first, last, run, sums):
     side = WEIGHT_VECTORS * lanes_of(inputs)
     whole = n_features // side * side
@@ -78,7 +77,7 @@ def _add_span(inputs, row, n_rows, n_features, grads, n_columns, first, last, ru
         _add_columns(inputs, rows, n_features, whole, n_features - whole, grads, n_columns, sums)
 
 
-@inline
+@staged
 def _add_columns(inputs, rows, n_features, j, left, grads, n_columns, sums):
     row, n_rows, first, last, run = rows
     width = lanes_of(inputs)
@@ -102,7 +101,7 @@ def _add_columns(inputs, rows, n_features, j, left, grads, n_columns, sums):
             add_wide(sums, column * padded_features + j + vector * width, total[k])
 
 
-@inline
+@staged
 def input_grad_rows(grads, n_rows, weight, n_features, n_columns, dinputs, row):
     """Write dX = dz·Wᵀ of some rows; `weight` is Wᵀ (columns, features), `grads` as in `add_weight_grad`.
 
@@ -125,7 +124,7 @@ def input_grad_rows(grads, n_rows, weight, n_features, n_columns, dinputs, row):
         finish_streams()
 
 
-@inline
+@staged
 def _input_tile(grads, i, weight, n_features, j, left, n_columns):
     width, stride = lanes_of(weight), round_up(n_columns, WEIGHT_COLUMNS)
     tile = empty_tile(weight, INPUT_ROWS, INPUT_VECTORS)
@@ -135,7 +134,7 @@ def _input_tile(grads, i, weight, n_features, j, left, n_columns):
     return tile
 
 
-@inline
+@staged
 def _store_tile(tile, dinputs, place, j, streamed):
     row, n_rows, n_features = place
     at, whole, left = row * n_features + j, INPUT_VECTORS * lanes_of(dinputs), n_features - j
@@ -151,7 +150,7 @@ def _store_tile(tile, dinputs, place, j, streamed):
         store_tile(dinputs, at, n_features, n_rows, left, tile, INPUT_VECTORS)
 
 
-@inline
+@staged
 def linear_rows(inputs, row, n_rows, n_features, weight, bias, n_columns, outputs):
     """Write z = X·W + b of some rows from the start of `outputs`; `weight` is Wᵀ, padded to whole tiles."""
     whole_rows = n_rows // OUTPUT_ROWS * OUTPUT_ROWS
@@ -167,7 +166,7 @@ def linear_rows(inputs, row, n_rows, n_features, weight, bias, n_columns, output
             store_lane_sums(outputs, i * n_columns + c, 0, n_columns - c, tile, OUTPUT_COLUMNS, bias, c)
 
 
-@inline
+@staged
 def _dot_products(inputs, at, step, weight, column, n_features, share):
     """Multiply some rows of X with some of Wᵀ, lane by lane; ask for those of the next rows that are in `share`."""
     width = lanes_of(inputs)
@@ -186,12 +185,12 @@ def _dot_products(inputs, at, step, weight, column, n_features, share):
     return tile
 
 
-@inline
+@staged
 def transposed(weight):
     """Copy W (features, columns) to a flat Wᵀ, padded with zeros to whole tiles of columns."""
     n_features, n_columns = weight.shape
     result = np.zeros(round_up(n_columns, OUTPUT_COLUMNS) * n_features, weight.dtype)
-    source, target, width = flat_of(weight), flat_of(result), lanes_of(weight)
+    source, target, width = weight.flat, result.flat, lanes_of(weight)
     for row in range(0, n_features, width):
         for column in range(0, n_columns, width):
             at, target_at = row * n_columns + column, column * n_features + row
@@ -200,7 +199,7 @@ def transposed(weight):
     return result
 
 
-@inline
+@staged
 def pad_rows(values, n_rows, n_columns, padded):
     """Copy rows of values to rows padded with zeros to whole tiles."""
     stride = round_up(n_columns, WEIGHT_COLUMNS)
@@ -211,7 +210,7 @@ def pad_rows(values, n_rows, n_columns, padded):
         padded[i] = 0.0
 
 
-@inline
+@staged
 def strip_of(like, n_features):
     """Choose how many rows to take at a time: as many as leave room in a 1 MB second-level cache, at most 128."""
     rows = _STRIP_BYTES // (n_features * like.itemsize + 1)

@@ -4,17 +4,15 @@ Rows are cut into blocks by the shape alone and the blocks' sums added in order,
 many threads there are. Within a block float64 holds what float32 vectors add up to.
 """
 
-import math
-
 import numpy as np
 from numba import prange
 
-from .jit import inline, require_all, twins
+from .jit import Line, Matrix, kernel
 from .lanes import lanes_of
-from .memory import load, load_first, prefetch, store
-from .sums import add_to_sum
+from .memory import load, load_first, prefetch, store, store_first
+from .staging import staged
+from .sums import add_to_sum, settled
 from .tiles import WEIGHT_COLUMNS, WEIGHT_VECTORS, round_up
-from .views import flat_of
 
 _MOST_BLOCKS = 64
 # Columns and fewest rows that a task of bias_grad adds up: memory reads long stretches faster (2,048 × 32,000 took
@@ -25,7 +23,7 @@ _LEAD = 256  # elements that such a stretch is asked for ahead
 BLOCK = 1024  # the fewest rows of a block
 
 
-@inline
+@staged
 def blocks_of(n_rows, fewest):
     """Cut rows into at most 64 blocks of at least `fewest` rows: (number of blocks, rows in each)."""
     rows = max(fewest, -(-n_rows // _MOST_BLOCKS))
@@ -33,13 +31,13 @@ def blocks_of(n_rows, fewest):
     return -(-n_rows // rows), rows
 
 
-@inline
+@staged
 def column_sums(like, n_columns):
     """Make room for a running sum, two vectors, for each vector of columns."""
     return np.zeros(-(-n_columns // lanes_of(like)) * 16)
 
 
-@inline
+@staged
 def add_rows(doutputs, start, n_rows, stride, count, sums):
     """Add `count` columns of some rows to running sums, two vectors of `sums` for each vector of columns."""
     width = lanes_of(doutputs)
@@ -60,28 +58,27 @@ def add_rows(doutputs, start, n_rows, stride, count, sums):
             _add_vector(sums, j // width, load_first(doutputs, start + row * stride + j, count - j, 0.0))
 
 
-@inline
+@staged
 def _add_vector(sums, pair, vector):
     first, second = add_to_sum((load(sums, 16 * pair), load(sums, 16 * pair + 8)), vector)
     store(sums, 16 * pair, first)
     store(sums, 16 * pair + 8, second)
 
 
-@inline
+@staged
 def settle(doutputs, sums, total, count):
     """Add running sums of columns to their float64 totals."""
-    width = lanes_of(doutputs)
-    for column in range(count):
-        if width == 16:  # low half of the lanes first, high half second
-            total[column] += sums[column]
+    for column in range(0, count, 8):
+        left = count - column
+        if lanes_of(doutputs) == 16:  # low half of the lanes first, high half second
+            value = load(sums, column)
         else:  # sums first, what they rounded off second
-            place = column // 8 * 16 + column % 8
-            rounded_off = sums[place + 8]  # NaN where the sum is infinite
-            total[column] += sums[place] if math.isnan(rounded_off) else sums[place] + rounded_off
+            value = settled(load(sums, 2 * column), load(sums, 2 * column + 8))
+        store_first(total, column, left, load_first(total, column, left, 0.0) + value)
 
 
-@twins
-def bias_grad(doutputs, dbias):
+@kernel
+def bias_grad(doutputs: Matrix, dbias: Line):
     """Write ∂L/∂b = Σ_i ∂L/∂z_i."""
     n_rows, n_columns = doutputs.shape
     n_spans = -(-n_columns // _SPAN)
@@ -90,9 +87,8 @@ def bias_grad(doutputs, dbias):
         n_blocks, block_rows = 1, n_rows
     partial = np.zeros((max(n_blocks, 1), n_columns))
     n_tasks = n_spans * n_blocks
-    done = 0
     for task in prange(n_tasks):
-        flat = flat_of(doutputs)
+        flat = doutputs.flat
         span, block = np.intp(task) % n_spans, np.intp(task) // n_spans
         column = span * _SPAN
         count = min(_SPAN, n_columns - column)
@@ -100,12 +96,10 @@ def bias_grad(doutputs, dbias):
         sums = column_sums(flat, count)
         add_rows(flat, row * n_columns + column, min(block_rows, n_rows - row), n_columns, count, sums)
         settle(flat, sums, partial[block, column : column + count], count)
-        done += 1
-    require_all(done, n_tasks)
     add_up(partial, dbias)
 
 
-@inline
+@staged
 def add_up(partial, result):
     """Write Σ over the blocks of their partial sums, in order, which are lost."""
     _add_blocks(partial)
@@ -113,21 +107,24 @@ def add_up(partial, result):
         result[i] = partial[0, i]
 
 
-@inline
+@staged
 def _add_blocks(partial):
     """Add all blocks' partial sums to the first one's."""
-    for block in range(1, partial.shape[0]):
-        for i in range(partial.shape[1]):
-            partial[0, i] += partial[block, i]
+    n_blocks, size = partial.shape
+    for block in range(1, n_blocks):
+        for i in range(0, size, 8):
+            left = size - i
+            value = load_first(partial, block * size + i, left, 0.0)
+            store_first(partial, i, left, load_first(partial, i, left, 0.0) + value)
 
 
-@inline
+@staged
 def partial_size(like, n_features, n_columns):
     """Count the elements of a partial ∂L/∂W: columns and features in whole tiles."""
     return round_up(n_columns, WEIGHT_COLUMNS) * round_up(n_features, WEIGHT_VECTORS * lanes_of(like))
 
 
-@inline
+@staged
 def write_weight_grad(partial, dweight):
     """Write Σ over the blocks of their partial sums (columns, features) as ∂L/∂W (features, columns); they are lost."""
     n_features, n_columns = dweight.shape

@@ -12,9 +12,9 @@ e_j stands for e^z_j over a power of two that the row shares (see `elementary.sc
 import math
 
 from .elementary import exp_scaled, log1p_quotient, quotient_of, scale_of
-from .jit import apart, inline
 from .lanes import drop_lane, greater, lanes_of, splat, where_equal, wide
 from .memory import load, load_first, prefetch, store, store_first
+from .staging import apart, staged
 from .streams import store_row, stream_four, stream_head, stream_rest, stream_row
 from .sums import add_four_to_sum, add_to_sum, count_equal, empty_sum, first_lane, greatest_lane, sum_of
 
@@ -26,7 +26,7 @@ _LEAD, _LONG_LEAD = 512, 2048
 CANCELS = 0.25
 
 
-@inline
+@staged
 def row_max(logits, start, stop):
     """Find max_j z_j; NaN is passed over."""
     width = lanes_of(logits)
@@ -44,7 +44,7 @@ def row_max(logits, start, stop):
     return greatest_lane(greater(greater(m0, m1), greater(m2, m3)))
 
 
-@inline
+@staged
 def exp_sum(exp, logits, row, skip, scale, out, at, finish, pending, following):
     """Compute (Σ_{j≠skip} e_j, the next row's maximum, or −inf where `following` is None).
 
@@ -58,7 +58,6 @@ def exp_sum(exp, logits, row, skip, scale, out, at, finish, pending, following):
     top, ties = splat(logits, m), 0
     m_next = splat(logits, -math.inf)
     ahead = stop - start + (_LEAD if following is None else _LONG_LEAD)
-    done = 0
     if pending is not None:
         done = stream_head(finish, pending)
     i = start
@@ -112,20 +111,20 @@ def exp_sum(exp, logits, row, skip, scale, out, at, finish, pending, following):
     return value, greatest_lane(m_next)
 
 
-@inline
+@staged
 def drop_equal(e, z, top):
     """Set e to zero where z is the maximum."""
     return where_equal(z, top, splat(e, 0.0), e)
 
 
-@inline
+@staged
 def row_quotient(values, weight, total):
     """Prepare `multiply` by weight / total for a row."""
     weights, totals = wide(weight), wide(total)
     return quotient_of(splat(values, 0.0), (weights, weights), (totals, totals))
 
 
-@inline
+@staged
 def row_exps(logits, row, exps, at, finish, pending, following):
     """Store e_j in `exps` as `exp_sum` does; give 1 / Σ_s e_s for `multiply`, and the next row's maximum."""
     scale = scale_of(splat(logits, row[2]))
@@ -133,7 +132,7 @@ def row_exps(logits, row, exps, at, finish, pending, following):
     return row_quotient(logits, 1.0, total), m_next
 
 
-@inline
+@staged
 def log_sum_row(logits, row, finish, pending, following):
     """Compute (log Σ_j e^(z_j − m), the next row's maximum); m plus the first is logsumexp.
 
@@ -154,7 +153,7 @@ def log_sum_row(logits, row, finish, pending, following):
     return log_sum, m_next
 
 
-@inline
+@staged
 def log_sum_of(like, others, e_top):
     """Compute log Σ_j e^(z_j − m) from the sum without the maximum's own term, and from that."""
     return first_lane(log1p_quotient(like, wide(others), wide(e_top)))
@@ -169,7 +168,7 @@ def nan_or_zero(logits, start, stop):
     return 0.0
 
 
-@inline
+@staged
 def logsumexp_row(logits, row, following):
     """Compute (m + log Σ_j e^(z_j − m), whether that is certain, the next row's maximum).
 
@@ -192,7 +191,7 @@ def logsumexp_row(logits, row, following):
     return lse, abs(lse) >= max(CANCELS * log_sum, 8 * share), m_next
 
 
-@inline
+@staged
 def log_softmax_row(logits, start, stop, log_probs):
     """Compute log a_j = (z_j − m) − log Σ_s e^(z_s − m)."""
     row = (start, stop, row_max(logits, start, stop))
@@ -200,20 +199,20 @@ def log_softmax_row(logits, start, stop, log_probs):
     store_row(subtract, (sums, logits, start, log_probs, start, stop))
 
 
-@inline
+@staged
 def row_log_sums(logits, row, finish, pending, following):
     """Prepare `subtract` for a row: (what it takes, the next row's maximum)."""
     log_sum, m_next = log_sum_row(logits, row, finish, pending, following)
     return (splat(logits, row[2]), splat(logits, log_sum)), m_next
 
 
-@inline
+@staged
 def subtract(z, sums):
     """Subtract m, then log Σ_s e^(z_s − m)."""
     return (z - sums[0]) - sums[1]
 
 
-@inline
+@staged
 def loss_of(like, top, z_label, e_top, e_label, others):
     """Compute −log a_y for float64 lanes, from m, z_y, e_m, e_y and Σ_{j≠y} e_j.
 
@@ -224,7 +223,7 @@ def loss_of(like, top, z_label, e_top, e_label, others):
     return (top - z_label) + log1p_quotient(like, others, where_equal(z_label, top, e_label, e_top))
 
 
-@inline
+@staged
 def cross_entropy_row(logits, row, label, out, at, finish, pending, following):
     """Compute (loss, Σ_{j≠y} e_j, Σ_j e_j, the next row's maximum), and store e_j as `exp_sum` does."""
     scale, z_label = scale_of(splat(logits, row[2])), logits[label]  # before e_j takes its place
@@ -233,7 +232,7 @@ def cross_entropy_row(logits, row, label, out, at, finish, pending, following):
     return loss, others, total, m_next
 
 
-@inline
+@staged
 def loss_and_sum(logits, m, z_label, scale, others):
     """Compute (loss, Σ_j e_j) from m, z_y and Σ_{j≠y} e_j."""
     e_top = first_lane(exp_scaled(splat(logits, m), scale))
@@ -242,7 +241,7 @@ def loss_and_sum(logits, m, z_label, scale, others):
     return loss, others + e_label
 
 
-@inline
+@staged
 def put_label(exps, at, others):
     """Put −Σ_{j≠y} e_j in the label's place: over Σ_j e_j that is a_y − 1, which cancels where the model is sure."""
     exps[at] = -others

@@ -8,7 +8,7 @@ from .bundles import CHUNK, empty_lanes, from_lanes, to_lanes
 from .careful import careful_logsumexp
 from .elementary import multiply
 from .few import log_softmax_lanes, logsumexp_lanes, softmax_lanes
-from .jit import require_all, twins
+from .jit import Line, Matrix, kernel
 from .lanes import lanes_of, splat
 from .memory import finish_streams, store_first
 from .rows import (
@@ -23,16 +23,15 @@ from .rows import (
 from .runs import distance_to_next, rows_in_a_run
 from .stores import row_range, softmax_row
 from .streams import stream_row, two_rows
-from .views import flat_of
 
 
-@twins
-def softmax(logits, probs):
+@kernel
+def softmax(logits: Matrix, probs: Matrix):
     """Write the probabilities of each row."""
     n_rows, n_classes = logits.shape
     run = rows_in_a_run(n_rows)
     for task in prange(-(-n_rows // run)):
-        flat, flat_out = flat_of(logits), flat_of(probs)
+        flat, flat_out = logits.flat, probs.flat
         first = np.intp(task) * run
         last = min(first + run, n_rows)
         m, near = row_range(flat, first * n_classes, (first + 1) * n_classes)
@@ -42,23 +41,23 @@ def softmax(logits, probs):
             m, near = softmax_row(flat, entries, flat_out, following)
 
 
-@twins
-def log_softmax(logits, log_probs):
+@kernel
+def log_softmax(logits: Matrix, log_probs: Matrix):
     """Write the log-probabilities of each row."""
     n_rows, n_classes = logits.shape
     for row in prange(n_rows):
-        flat, flat_out = flat_of(logits), flat_of(log_probs)
+        flat, flat_out = logits.flat, log_probs.flat
         start = np.intp(row) * n_classes
         log_softmax_row(flat, start, start + n_classes, flat_out)
 
 
-@twins
-def logsumexp(logits, lse):
+@kernel
+def logsumexp(logits: Matrix, lse: Line):
     """Write log Σ_j e^z_j of each row."""
     n_rows, n_classes = logits.shape
     run = rows_in_a_run(n_rows)
     for task in prange(-(-n_rows // run)):
-        flat = flat_of(logits)
+        flat = logits.flat
         first = np.intp(task) * run
         last = min(first + run, n_rows)
         m = row_max(flat, first * n_classes, (first + 1) * n_classes)
@@ -73,15 +72,14 @@ def logsumexp(logits, lse):
                 lse[row] = careful_logsumexp(flat, row * n_classes, (row + 1) * n_classes)
 
 
-@twins
-def softmax_streamed(logits, probs):
+@kernel
+def softmax_streamed(logits: Matrix, probs: Matrix):
     """Do `softmax` for results that no cache holds: each row is written during the next one."""
     n_rows, n_classes = logits.shape
     run = rows_in_a_run(n_rows)
     n_runs = -(-n_rows // run)
-    done = 0
     for task in prange(n_runs):
-        flat, flat_out = flat_of(logits), flat_of(probs)
+        flat, flat_out = logits.flat, probs.flat
         first = np.intp(task) * run
         exps, place, other_place, nothing = two_rows(flat, n_classes)
         pending = (row_quotient(flat, 0.0, 1.0), exps, nothing, flat_out, nothing, nothing)
@@ -96,17 +94,15 @@ def softmax_streamed(logits, probs):
             place, other_place = other_place, place
         stream_row(multiply, pending)
         finish_streams()
-        done += 1
-    require_all(done, n_runs)
 
 
-@twins
-def log_softmax_streamed(logits, log_probs):
+@kernel
+def log_softmax_streamed(logits: Matrix, log_probs: Matrix):
     """Do `log_softmax` for results that no cache holds: each row is written during the next one."""
     n_rows, n_classes = logits.shape
     run = rows_in_a_run(n_rows)
     for task in prange(-(-n_rows // run)):
-        flat, flat_out = flat_of(logits), flat_of(log_probs)
+        flat, flat_out = logits.flat, log_probs.flat
         first = np.intp(task) * run
         nothing = np.intp(0)
         no_sums = (splat(flat, 0.0), splat(flat, 0.0))
@@ -123,13 +119,13 @@ def log_softmax_streamed(logits, log_probs):
         finish_streams()
 
 
-@twins
-def softmax_few(logits, probs):
+@kernel
+def softmax_few(logits: Matrix, probs: Matrix):
     """Do `softmax` for few classes, a bundle of rows at a time."""
     n_rows, n_classes = logits.shape
     width = lanes_of(logits)
     for chunk in prange(-(-n_rows // CHUNK)):
-        flat, flat_out = flat_of(logits), flat_of(probs)
+        flat, flat_out = logits.flat, probs.flat
         lanes = empty_lanes(logits)
         first = np.intp(chunk) * CHUNK
         for row in range(first, min(first + CHUNK, n_rows), width):
@@ -139,13 +135,13 @@ def softmax_few(logits, probs):
             from_lanes(lanes, count, n_classes, flat_out, row)
 
 
-@twins
-def log_softmax_few(logits, log_probs):
+@kernel
+def log_softmax_few(logits: Matrix, log_probs: Matrix):
     """Do `log_softmax` for few classes, a bundle of rows at a time."""
     n_rows, n_classes = logits.shape
     width = lanes_of(logits)
     for chunk in prange(-(-n_rows // CHUNK)):
-        flat, flat_out = flat_of(logits), flat_of(log_probs)
+        flat, flat_out = logits.flat, log_probs.flat
         lanes, scratch = empty_lanes(logits), empty_lanes(logits)
         first = np.intp(chunk) * CHUNK
         for row in range(first, min(first + CHUNK, n_rows), width):
@@ -155,13 +151,13 @@ def log_softmax_few(logits, log_probs):
             from_lanes(lanes, count, n_classes, flat_out, row)
 
 
-@twins
-def logsumexp_few(logits, lse):
+@kernel
+def logsumexp_few(logits: Matrix, lse: Line):
     """Do `logsumexp` for few classes, a bundle of rows at a time."""
     n_rows, n_classes = logits.shape
     width = lanes_of(logits)
     for chunk in prange(-(-n_rows // CHUNK)):
-        flat = flat_of(logits)
+        flat = logits.flat
         lanes, scratch = empty_lanes(logits), empty_lanes(logits)
         first = np.intp(chunk) * CHUNK
         for row in range(first, min(first + CHUNK, n_rows), width):
@@ -170,23 +166,23 @@ def logsumexp_few(logits, lse):
             store_first(lse, row, count, logsumexp_lanes(lanes, n_classes, scratch))
 
 
-@twins
-def softmax_backward(probs, dprobs, dlogits):
+@kernel
+def softmax_backward(probs: Matrix, dprobs: Matrix, dlogits: Matrix):
     """Write each row's gradient behind a softmax."""
     n_rows, n_classes = probs.shape
     for row in prange(n_rows):
-        flat, flat_grad, flat_out = flat_of(probs), flat_of(dprobs), flat_of(dlogits)
+        flat, flat_grad, flat_out = probs.flat, dprobs.flat, dlogits.flat
         start = np.intp(row) * n_classes
         softmax_backward_row(flat, flat_grad, start, start + n_classes, flat_out, False)
 
 
-@twins
-def softmax_backward_streamed(probs, dprobs, dlogits):
+@kernel
+def softmax_backward_streamed(probs: Matrix, dprobs: Matrix, dlogits: Matrix):
     """Do `softmax_backward` for results that no cache holds, past the caches."""
     n_rows, n_classes = probs.shape
     run = rows_in_a_run(n_rows)
     for task in prange(-(-n_rows // run)):
-        flat, flat_grad, flat_out = flat_of(probs), flat_of(dprobs), flat_of(dlogits)
+        flat, flat_grad, flat_out = probs.flat, dprobs.flat, dlogits.flat
         first = np.intp(task) * run
         for row in range(first, min(first + run, n_rows)):
             start = row * n_classes
@@ -194,23 +190,23 @@ def softmax_backward_streamed(probs, dprobs, dlogits):
         finish_streams()
 
 
-@twins
-def log_softmax_backward(log_probs, dlog_probs, dlogits):
+@kernel
+def log_softmax_backward(log_probs: Matrix, dlog_probs: Matrix, dlogits: Matrix):
     """Write each row's gradient behind a log-softmax."""
     n_rows, n_classes = log_probs.shape
     for row in prange(n_rows):
-        flat, flat_grad, flat_out = flat_of(log_probs), flat_of(dlog_probs), flat_of(dlogits)
+        flat, flat_grad, flat_out = log_probs.flat, dlog_probs.flat, dlogits.flat
         start = np.intp(row) * n_classes
         log_softmax_backward_row(flat, flat_grad, start, start + n_classes, flat_out, False)
 
 
-@twins
-def log_softmax_backward_streamed(log_probs, dlog_probs, dlogits):
+@kernel
+def log_softmax_backward_streamed(log_probs: Matrix, dlog_probs: Matrix, dlogits: Matrix):
     """Do `log_softmax_backward` for results that no cache holds, past the caches."""
     n_rows, n_classes = log_probs.shape
     run = rows_in_a_run(n_rows)
     for task in prange(-(-n_rows // run)):
-        flat, flat_grad, flat_out = flat_of(log_probs), flat_of(dlog_probs), flat_of(dlogits)
+        flat, flat_grad, flat_out = log_probs.flat, dlog_probs.flat, dlogits.flat
         first = np.intp(task) * run
         for row in range(first, min(first + run, n_rows)):
             start = row * n_classes

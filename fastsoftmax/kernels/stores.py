@@ -19,15 +19,15 @@ from .elementary import (
     multiply_near,
     scale_of,
 )
-from .jit import apart, inline
 from .lanes import greater, lanes_of, less, splat
 from .memory import load, load_first
 from .rows import exp_sum, loss_and_sum, put_label, row_quotient
+from .staging import apart, staged
 from .streams import store_row
 from .sums import greatest_lane
 
 
-@inline
+@staged
 def row_range(logits, start, stop):
     """Find max_j z_j, as `row_max` does, and whether `exp_near` will do for the row."""
     width = lanes_of(logits)
@@ -47,7 +47,7 @@ def row_range(logits, start, stop):
     return m, is_near(splat(logits, m), less(low0, low1))
 
 
-@inline
+@staged
 def next_range(logits, row, following):
     """Do `row_range` for the next row, if there is one."""
     start, stop, m, near = row
@@ -56,7 +56,7 @@ def next_range(logits, row, following):
     return m, near
 
 
-@inline
+@staged
 def store_exps(logits, row, skip, scale, exps):
     """Store e_j where the row stands in `exps`; compute Σ_{j≠skip} e_j."""
     start, stop, m, near = row
@@ -75,7 +75,7 @@ def _store_far_exps(logits, start, stop, m, skip, exps):
     return exp_sum(exp_scaled, logits, (start, stop, m), skip, scale, exps, start, None, None, None)[0]
 
 
-@inline
+@staged
 def multiply_row(values, start, stop, weight, total, near):
     """Multiply a row by weight / total."""
     if near:
@@ -89,7 +89,7 @@ def _multiply_far_row(values, start, stop, weight, total):
     store_row(multiply, (row_quotient(values, weight, total), values, start, values, start, stop))
 
 
-@inline
+@staged
 def is_small(like, weight, total):
     """Whether weight / total is too small for `multiply`, but not 0.
 
@@ -98,7 +98,7 @@ def is_small(like, weight, total):
     return (weight != 0) & (abs(weight) < least_quotient(like) * total)
 
 
-@inline
+@staged
 def sum_for_grad(exps, start, stop, weight, total):
     """Give the Σ_j e_j to divide by; where weight / total is too small, e_j lose their headroom first."""
     if is_small(exps, weight, total):
@@ -107,7 +107,7 @@ def sum_for_grad(exps, start, stop, weight, total):
     return total
 
 
-@inline
+@staged
 def softmax_row(logits, row, probs, following):
     """Compute a_j = e_j / Σ_s e_s, and the next row's range."""
     start, stop, m, near = row
@@ -117,7 +117,7 @@ def softmax_row(logits, row, probs, following):
     return next_one
 
 
-@inline
+@staged
 def cross_entropy_with_grad_row(logits, row, label, weight, dlogits, following):
     """Compute the loss, weight · (a_j − 1{j=y}) into `dlogits`, and the next row's range."""
     start, stop, m, near = row

@@ -11,12 +11,12 @@ arguments), with its values from `at` on.
 
 import numpy as np
 
-from .jit import inline
 from .lanes import lanes_of
 from .memory import load, load_first, prefetch, store, store_first, stream, unaligned
+from .staging import staged
 
 
-@inline
+@staged
 def two_rows(like, n_classes):
     """Make room for the exponentials of this row and of the pending one: (values, a row's place, the other's, 0).
 
@@ -27,7 +27,7 @@ def two_rows(like, n_classes):
     return np.empty(2 * n_classes, like.dtype), nothing, nothing + n_classes, nothing
 
 
-@inline
+@staged
 def stream_head(finish, pending):
     """Write what comes before the first multiple of 64 bytes; count it."""
     arguments, values, at, out, start, stop = pending
@@ -37,7 +37,7 @@ def stream_head(finish, pending):
     return count
 
 
-@inline
+@staged
 def stream_four(finish, pending, done):
     """Write the next four vectors, if so many are left, after the `done` elements that are written; count all."""
     arguments, values, at, out, start, stop = pending
@@ -49,7 +49,7 @@ def stream_four(finish, pending, done):
     return done + 4 * width
 
 
-@inline
+@staged
 def _write_rest(write, finish, pending, done):
     """Write all that is left; what fills no vector by an ordinary store."""
     arguments, values, at, out, start, stop = pending
@@ -63,19 +63,19 @@ def _write_rest(write, finish, pending, done):
         store_first(out, i, stop - i, finish(value, arguments))
 
 
-@inline
+@staged
 def stream_rest(finish, pending, done):
     """Write all that is left, past the caches but for what fills no vector: such a store holds up those behind it."""
     _write_rest(stream, finish, pending, done)
 
 
-@inline
+@staged
 def stream_row(finish, pending):
     """Write a whole row."""
     stream_rest(finish, pending, stream_head(finish, pending))
 
 
-@inline
+@staged
 def store_row(finish, pending):
     """Write a whole row by ordinary stores."""
     _write_rest(store, finish, pending, 0)

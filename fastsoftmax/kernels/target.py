@@ -1,7 +1,15 @@
-"""The processor that Numba compiles for."""
+"""The processor that Numba compiles for, and levels of processors that kernels can be compiled for ahead."""
 
+from llvmlite import binding as llvm
 from numba.core import config
 from numba.core.codegen import get_host_cpu_features
+
+# By LLVM's names, without what would halve the vectors of processors with AVX-512; the best first.
+_V3 = "+avx,+avx2,+bmi,+bmi2,+cmov,+cx16,+f16c,+fma,+lzcnt,+movbe,+popcnt,+sse3,+sse4.1,+sse4.2,+ssse3,+xsave"
+LEVELS = {
+    "x86-64-v4": f"{_V3},+avx512bw,+avx512cd,+avx512dq,+avx512f,+avx512vl,-prefer-256-bit",
+    "x86-64-v3": _V3,
+}
 
 
 def _has_avx512() -> bool:
@@ -13,3 +21,12 @@ def _has_avx512() -> bool:
 
 
 AVX512 = _has_avx512()
+
+
+def levels_here() -> list[str]:
+    """List the levels that this processor has all features of; none where Numba was told to compile for another."""
+    if config.CPU_NAME is not None or config.CPU_FEATURES is not None:
+        return []
+    have = llvm.get_host_cpu_features()
+    wanted = {level: [name[1:] for name in features.split(",") if name[0] == "+"] for level, features in LEVELS.items()}
+    return [level for level, names in wanted.items() if all(have.get(name) for name in names)]

@@ -6,102 +6,64 @@ and takes 0.45.
 """
 
 from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
 
-from .lanes import INT32, Lanes
-from .memory import build_address, build_load_first, build_store_first, is_contiguous
+from .memory import build_load_first, build_store_first, part_address
 from .target import AVX512
+from .values import INT32, Number, address, builder, number, where
 
 
-def _side(dtype):
-    return Lanes(dtype).count // (1 if AVX512 else 2)
+def side_of(like):
+    """Count the rows and columns of a block of the dtype of `like`."""
+    return 64 // like.itemsize // (1 if AVX512 else 2)
 
 
-@intrinsic
-def side_of(typingctx, like):
-    """Count the rows and columns of a block of the dtype of `like`: a constant to the compiler."""
-    side = _side(like.dtype)
-    return types.intp(like), lambda context, builder, sig, args: context.get_constant(types.intp, side)
+def _vector(array):
+    return ir.VectorType(array.element, side_of(array))
 
 
-@intrinsic
-def transpose_block(typingctx, source, at, step, target, target_at, target_step):
+def transpose_block(source, at, step, target, target_at, target_step):
     """Transpose a block: target[c, r] = source[r, c].
 
     Row r of the source starts at source.flat[at + r · step], row c of the target likewise.
     """
-    if not (is_contiguous(source) and is_contiguous(target) and source.dtype == target.dtype):
-        return None
-    side = _side(source.dtype)
-
-    def codegen(context, builder, sig, args):
-        source_value, at, step, target_value, target_at, target_step = args
-        vector, align = _vector(context, source.dtype), source.dtype.bitwidth // 8
-        vectors = []
-        for row in range(side):
-            address = build_address(context, builder, source, source_value, _line(builder, at, step, row), vector)
-            vectors.append(builder.load(address, align=align))
-        for row, value in enumerate(_build_transpose(builder, vectors)):
-            line = _line(builder, target_at, target_step, row)
-            builder.store(value, build_address(context, builder, target, target_value, line, vector), align=align)
-        return context.get_dummy_value()
-
-    return types.void(source, *[types.intp] * 2, target, *[types.intp] * 2), codegen
+    vector, align = _vector(source), source.itemsize
+    rows = (address(source, at + step * row, vector.count) for row in range(vector.count))
+    vectors = [builder().load(place, typ=vector, align=align) for place in rows]
+    for row, value in enumerate(_build_transpose(vectors)):
+        builder().store(value, address(target, target_at + target_step * row, vector.count), align=align)
 
 
-@intrinsic
-def transpose_part(
-    typingctx, source, at, step, n_rows, n_columns, target, target_at, target_step, n_kept, kept_columns
-):
+def transpose_part(source, at, step, n_rows, n_columns, target, target_at, target_step, n_kept, kept_columns):
     """Transpose part of a tile as large as a vector has lanes.
 
     `n_rows` of `n_columns` are read from the source, and `n_kept` rows of `kept_columns` written to the target: 0 where
     there was nothing to read, but whole blocks without a column of the source or of the target are left out.
     """
-    if not (is_contiguous(source) and is_contiguous(target) and source.dtype == target.dtype):
-        return None
-    side, count = _side(source.dtype), Lanes(source.dtype).count
+    vector = _vector(source)
+    side, count = vector.count, 64 // source.itemsize
 
-    def codegen(context, builder, sig, args):
-        source_value, at, step, n_rows, n_columns, target_value, target_at, target_step, n_kept, kept_columns = args
-        vector = _vector(context, source.dtype)
+    def place(array, at, step, row, column, n_rows, n_columns):
+        left = n_columns - column
+        if isinstance(n_rows, Number):
+            left = where(n_rows > row, left, 0)
+        elif row >= n_rows:
+            left = 0
+        return part_address(array, at + step * row + column, left, vector), left
 
-        def place(array_type, array, at, step, row, column, n_rows, count):
-            index = builder.add(_line(builder, at, step, row), at.type(column))
-            left = builder.sub(count, count.type(column))
-            count = builder.select(builder.icmp_signed("<", n_rows.type(row), n_rows), left, count.type(0))
-            return build_address(context, builder, array_type, array, index, vector, count), count
+    def build_block(top, left):
+        rows = (place(source, at, step, row, left, n_rows, n_columns) for row in range(top, top + side))
+        vectors = [build_load_first(*row, ir.Constant(vector, None)) for row in rows]
+        for row, value in enumerate(_build_transpose(vectors), start=left):
+            build_store_first(value, *place(target, target_at, target_step, row, top, n_kept, kept_columns))
 
-        def build_block(top, left):
-            vectors = []
-            for row in range(top, top + side):
-                address, count = place(source, source_value, at, step, row, left, n_rows, n_columns)
-                vectors.append(build_load_first(builder, address, count, ir.Constant(vector, None)))
-            for row, value in enumerate(_build_transpose(builder, vectors), start=left):
-                address, count = place(target, target_value, target_at, target_step, row, top, n_kept, kept_columns)
-                build_store_first(builder, value, address, count)
-
-        for top in range(0, count, side):
-            for left in range(0, count, side):
-                there = builder.icmp_signed(">", n_columns, n_columns.type(left))
-                wanted = builder.icmp_signed(">", kept_columns, kept_columns.type(top))
-                with builder.if_then(builder.and_(there, wanted)):
-                    build_block(top, left)
-        return context.get_dummy_value()
-
-    return types.void(source, *[types.intp] * 4, target, *[types.intp] * 4), codegen
+    for top in range(0, count, side):
+        for left in range(0, count, side):
+            wanted = (number(n_columns) > left) & (number(kept_columns) > top)
+            with builder().if_then(wanted.ir):
+                build_block(top, left)
 
 
-def _vector(context, dtype):
-    return ir.VectorType(context.get_value_type(dtype), _side(dtype))
-
-
-def _line(builder, at, step, row):
-    return builder.add(at, builder.mul(step, step.type(row)))
-
-
-def _build_transpose(builder, vectors):
+def _build_transpose(vectors):
     """Swap the off-diagonal halves of the block, then of its quarters, and so on."""
     count = len(vectors)
     vectors = list(vectors)
@@ -113,7 +75,7 @@ def _build_transpose(builder, vectors):
         for i in range(count):
             if not i & distance:
                 a, b = vectors[i], vectors[i + distance]
-                vectors[i] = builder.shuffle_vector(a, b, low)
-                vectors[i + distance] = builder.shuffle_vector(a, b, high)
+                vectors[i] = builder().shuffle_vector(a, b, low)
+                vectors[i + distance] = builder().shuffle_vector(a, b, high)
         distance //= 2
     return vectors

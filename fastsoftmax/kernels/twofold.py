@@ -5,16 +5,11 @@ floating-point technique for extending the available precision" (1971), and Hida
 double-double and quad-double arithmetic" (2007). Sums are exact by Knuth's two-sum (`add_to_sum`), products by fma.
 """
 
+import functools
 import math
-from fractions import Fraction
-
-from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
 
 from .elementary import log1p
-from .jit import inline
-from .lanes import Lanes, all_lanes, build_fma, fma, wide, zero_below
+from .lanes import fma, wide, zero_below
 from .powers import power_of_two
 from .sums import add_to_sum
 
@@ -26,45 +21,33 @@ _LN2_MIDDLE = 5.4979230187085024e-14
 _LN2_LOW = -1.3124698417785255e-27
 _FLOOR = -708.0  # below, 2ᵏ is not a normal number, and e^z counts as zero
 
+
 # The series of e^r: for |r| ≤ ln 2 / 2 what follows r²³/23! is less than 2⁻¹¹⁵. From r¹³/13! < 2⁻⁵² on plain float64
 # will do; the coefficients before are twofold.
-_COEFFICIENTS = [Fraction(1, math.factorial(i)) for i in range(24)]
-_TWOFOLD = [(float(c), float(c - Fraction(float(c)))) for c in _COEFFICIENTS[:13]]
-_PLAIN = [float(c) for c in _COEFFICIENTS[13:]]
+@functools.cache
+def _coefficients():
+    from fractions import Fraction  # here, for few need it and it takes 40 ms
 
-_LANES = Lanes(types.float64)
-_PAIR = types.UniTuple(_LANES, 2)
+    exact = [Fraction(1, math.factorial(i)) for i in range(24)]
+    return [(float(c), float(c - Fraction(float(c)))) for c in exact[:13]], [float(c) for c in exact[13:]]
 
 
-@intrinsic
-def _exp_series(typingctx, r, rest):
+def _exp_series(r, rest):
     """Evaluate the series of e^(r + rest) by Horner's rule, for |r| ≤ ln 2 / 2: a twofold number."""
-    if r != _LANES or not all_lanes(r, rest):
-        return None
-
-    def codegen(context, builder, sig, args):
-        r, rest = args
-
-        def constant(value):
-            return ir.Constant(r.type, [value] * r.type.count)
-
-        high, low = constant(_PLAIN[-1]), constant(0.0)
-        for c in reversed(_PLAIN[:-1]):
-            high = build_fma(builder, high, r, constant(c))
-        for c_high, c_low in reversed(_TWOFOLD):
-            product = builder.fmul(high, r)
-            lost = build_fma(builder, high, r, builder.fneg(product))
-            lost = build_fma(builder, low, r, build_fma(builder, high, rest, lost))
-            # The coefficient is greater than the product, so Dekker's shorter sum is exact.
-            high = builder.fadd(constant(c_high), product)
-            back = builder.fsub(high, constant(c_high))
-            low = builder.fadd(builder.fsub(product, back), builder.fadd(lost, constant(c_low)))
-        return context.make_tuple(builder, _PAIR, [high, low])
-
-    return _PAIR(r, rest), codegen
+    twofold, plain = _coefficients()
+    high, low = wide(plain[-1]), wide(0.0)
+    for c in reversed(plain[:-1]):
+        high = fma(high, r, wide(c))
+    for c_high, c_low in reversed(twofold):
+        product = high * r
+        lost = fma(high, r, -product)
+        lost = fma(low, r, fma(high, rest, lost))
+        # The coefficient is greater than the product, so Dekker's shorter sum is exact.
+        high = wide(c_high) + product
+        low = (product - (high - wide(c_high))) + (lost + wide(c_low))
+    return high, low
 
 
-@inline
 def exp_twofold(z):
     """Compute e^z as a twofold number for z ≤ 709: off by 2⁻¹⁰⁴ of it, and by 2⁻⁵⁴ of z where that is less."""
     power = fma(z, wide(_LOG2_E), wide(_ROUND_TO_POWER))
@@ -75,13 +58,11 @@ def exp_twofold(z):
     return zero_below(high * scale, z, floor), zero_below(low * scale, z, floor)
 
 
-@inline
 def two_sum(a, b):
     """Compute a + b as a twofold number."""
     return add_to_sum((a, wide(0.0)), b)
 
 
-@inline
 def add_exp(total, z):
     """Add e^z to a running sum: its rounded value, and what was rounded off, itself a sum of `sums`."""
     e_high, e_low = exp_twofold(z)
@@ -89,14 +70,12 @@ def add_exp(total, z):
     return high, add_to_sum(add_to_sum(total[1], lost), e_low)
 
 
-@inline
 def settled(total):
     """Give the value of a running sum as a twofold number."""
     high, rest = two_sum(total[0], total[1][0])
     return high, rest + total[1][1]
 
 
-@inline
 def log1p_twofold(x, rest):
     """Compute log(1 + x + rest), where `rest` is what x has rounded off."""
     return log1p(x) + rest / (wide(1.0) + x)

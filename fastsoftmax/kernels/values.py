@@ -1,0 +1,493 @@
+"""Values of a kernel while it is compiled: numbers, vectors and arrays, each with the LLVM value that will hold it.
+
+Whatever is no such value is a Python object and known already: `+` of two Python numbers is Python's, and of a number
+that is known and one that is not, an instruction. Numbers follow Numba's rules: integers have 64 bits, and the result
+of a float32 with anything but a float32 is a float64.
+"""
+
+import functools
+import math
+import operator
+from typing import NamedTuple
+
+import numpy as np
+from llvmlite import ir
+
+INT, BOOL, BYTE, INT32 = ir.IntType(64), ir.IntType(1), ir.IntType(8), ir.IntType(32)
+FLOAT, DOUBLE = ir.FloatType(), ir.DoubleType()
+POINTER = ir.PointerType()
+ELEMENT_OF = {np.dtype(np.float32): FLOAT, np.dtype(np.float64): DOUBLE, np.dtype(np.int64): INT}
+DTYPE_OF = {FLOAT: np.dtype(np.float32), DOUBLE: np.dtype(np.float64)}
+SIZE_OF = {FLOAT: 4, DOUBLE: 8, INT: 8, INT32: 4}
+
+# The LLVM functions that are being written, the innermost last: see `staging.Scope`.
+scopes = []
+
+
+def builder():
+    """Give the builder of the function that is being written."""
+    return scopes[-1].builder
+
+
+class Value:
+    """A value that is known when the kernel runs, not before."""
+
+    __slots__ = ("ir",)
+    __hash__ = None
+
+    def __init__(self, value):
+        self.ir = value
+
+    def like(self, value):
+        """Give another value of this kind."""
+        return type(self)(value)
+
+    def __bool__(self):
+        raise TypeError("a branch on a value that is not known yet, in a function that is not staged")
+
+
+class Pointer(Value):
+    """Where an array begins."""
+
+    __slots__ = ()
+
+
+def _operators(rules):
+    """Define the operators of a class by a rule each, which takes both operands in their order."""
+
+    def define(cls):
+        for name, rule in rules.items():
+            setattr(cls, f"__{name}__", lambda a, b, rule=rule: rule(a, b))
+            if name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "and", "or", "xor", "lshift", "rshift"):
+                setattr(cls, f"__r{name}__", lambda a, b, rule=rule: rule(b, a))
+        return cls
+
+    return define
+
+
+# Numbers -----------------------------------------------------------------------------------------------------------
+
+
+def number(value):
+    """Make a number of one that is known; leave others as they are."""
+    if isinstance(value, Number):
+        return value
+    if isinstance(value, (bool, np.bool_)):
+        return Number(ir.Constant(BOOL, int(value)))
+    if isinstance(value, (int, np.integer)):
+        return Number(ir.Constant(INT, int(value)))
+    if isinstance(value, np.float32):
+        return Number(ir.Constant(FLOAT, float(value)))
+    if isinstance(value, float):
+        return Number(ir.Constant(DOUBLE, value))
+    raise TypeError(f"expected a number, got {value!r}")
+
+
+def convert(value, kind):
+    """Give a number as an LLVM value of a type."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and kind in (FLOAT, DOUBLE):
+        return ir.Constant(kind, float(value))
+    value = number(value).ir
+    if value.type == kind:
+        return value
+    if kind == BOOL:
+        return truth(Number(value)).ir
+    if value.type == BOOL:
+        value = builder().zext(value, INT)
+    if value.type == INT and kind in (FLOAT, DOUBLE):
+        return builder().sitofp(value, kind)
+    if kind == DOUBLE and value.type == FLOAT:
+        return builder().fpext(value, kind)
+    if kind == FLOAT and value.type == DOUBLE:
+        return builder().fptrunc(value, kind)
+    return value if value.type == kind else _no_way(value.type, kind)
+
+
+def _no_way(have, want):
+    raise TypeError(f"cannot make a {want} of a {have}")
+
+
+def truth(value):
+    """Give a number as a truth value."""
+    if value.ir.type == BOOL:
+        return value
+    zero = value.ir.type(0)
+    compare = builder().icmp_signed if value.ir.type == INT else builder().fcmp_unordered
+    return Number(compare("!=", value.ir, zero))
+
+
+def _common(a, b, *, real=False):
+    """Give two numbers the type that arithmetic on them has."""
+    a, b = number(a), number(b)
+    kinds = {a.ir.type, b.ir.type}
+    if kinds == {FLOAT}:
+        kind = FLOAT
+    else:
+        kind = DOUBLE if real or kinds & {FLOAT, DOUBLE} else INT
+    return convert(a, kind), convert(b, kind)
+
+
+def _arithmetic(on_integers, on_floats):
+    def rule(a, b):
+        a, b = _common(a, b)
+        if a.type == INT:
+            return Number(getattr(builder(), on_integers)(a, b, flags=("nsw",)))
+        return Number(getattr(builder(), on_floats)(a, b))
+
+    return rule
+
+
+def _divide(a, b):
+    return Number(builder().fdiv(*_common(a, b, real=True)))
+
+
+def _floor_divide(a, b):
+    a, b = _integers(a, b)
+    power = _power_of_two(b)
+    if power is not None:
+        return Number(builder().ashr(a, INT(power)))
+    quotient = builder().sdiv(a, b)
+    rest = builder().sub(a, builder().mul(quotient, b))
+    return Number(builder().add(quotient, builder().sext(_is_inexact(rest, b), INT)))
+
+
+def _modulo(a, b):
+    a, b = _integers(a, b)
+    if _power_of_two(b) is not None:
+        return Number(builder().and_(a, INT(b.constant - 1)))
+    rest = builder().srem(a, b)
+    return Number(builder().select(_is_inexact(rest, b), builder().add(rest, b), rest))
+
+
+def _is_inexact(rest, b):
+    """Whether a quotient that was cut must be one less: Python's rounds down."""
+    other_sign = builder().icmp_signed("<", builder().xor(rest, b), INT(0))
+    return builder().and_(builder().icmp_signed("!=", rest, INT(0)), other_sign)
+
+
+def _power_of_two(value):
+    known = getattr(value, "constant", None)
+    return known.bit_length() - 1 if known and known > 0 and known & (known - 1) == 0 else None
+
+
+def _integers(a, b):
+    a, b = _common(a, b)
+    return (a, b) if a.type == INT else _no_way(a.type, INT)
+
+
+def _on_bits(name):
+    def rule(a, b):
+        a, b = number(a), number(b)
+        if not a.ir.type == b.ir.type == BOOL:
+            a, b = (Number(value) for value in _integers(a, b))
+        return Number(getattr(builder(), name)(a.ir, b.ir))
+
+    return rule
+
+
+def _shift(name):
+    return lambda a, b: Number(getattr(builder(), name)(*_integers(a, b)))
+
+
+def _comparison(sign):
+    def rule(a, b):
+        a, b = _common(a, b)
+        if a.type == INT:
+            return Number(builder().icmp_signed(sign, a, b))
+        # NaN is equal to nothing, and unequal to all.
+        return Number((builder().fcmp_unordered if sign == "!=" else builder().fcmp_ordered)(sign, a, b))
+
+    return rule
+
+
+@_operators(
+    {
+        "add": _arithmetic("add", "fadd"),
+        "sub": _arithmetic("sub", "fsub"),
+        "mul": _arithmetic("mul", "fmul"),
+        "truediv": _divide,
+        "floordiv": _floor_divide,
+        "mod": _modulo,
+        "and": _on_bits("and_"),
+        "or": _on_bits("or_"),
+        "xor": _on_bits("xor"),
+        "lshift": _shift("shl"),
+        "rshift": _shift("ashr"),
+        "lt": _comparison("<"),
+        "le": _comparison("<="),
+        "gt": _comparison(">"),
+        "ge": _comparison(">="),
+        "eq": _comparison("=="),
+        "ne": _comparison("!="),
+    }
+)
+class Number(Value):
+    """An integer of 64 bits, a truth value, a float32 or a float64."""
+
+    __slots__ = ()
+
+    def __neg__(self):
+        if self.ir.type in (FLOAT, DOUBLE):
+            return Number(builder().fneg(self.ir))
+        return 0 - self
+
+    def __abs__(self):
+        if self.ir.type in (FLOAT, DOUBLE):
+            return Number(call_llvm("fabs", self.ir))
+        return where(self < 0, -self, self)
+
+
+def where(condition, then, otherwise):
+    """Choose one of two numbers, both of which are computed."""
+    return Number(builder().select(condition.ir, *_common(then, otherwise)))
+
+
+def opposite(value):
+    """Give `not value`."""
+    return Number(builder().not_(truth(value).ir)) if isinstance(value, Value) else not value
+
+
+# What Python's functions of numbers do with those that are not known yet -------------------------------------------
+
+
+def minimum(a, b):
+    """Do `min`."""
+    return where(b < a, b, a) if _any_unknown(a, b) else min(a, b)
+
+
+def maximum(a, b):
+    """Do `max`."""
+    return where(b > a, b, a) if _any_unknown(a, b) else max(a, b)
+
+
+def is_nan(x):
+    """Do `math.isnan`."""
+    return x != x if isinstance(x, Number) else math.isnan(x)
+
+
+def is_inf(x):
+    """Do `math.isinf`."""
+    return abs(x) == math.inf if isinstance(x, Number) else math.isinf(x)
+
+
+def integer(x):
+    """Do `np.intp`."""
+    if isinstance(x, Number):
+        return x if x.ir.type == INT else Number(builder().fptosi(x.ir, INT))
+    return int(x)
+
+
+def real(kind, dtype):
+    """Do `np.float32` or `np.float64`."""
+    return lambda x: Number(convert(x, kind)) if isinstance(x, Number) else dtype(x)
+
+
+def ldexp(x, exponent):
+    """Do `math.ldexp` of a float64, by the function that Numba has for it."""
+    return Number(call("numba_ldexp", DOUBLE, [convert(x, DOUBLE), builder().trunc(exponent.ir, INT32)]))
+
+
+def _any_unknown(*values):
+    return any(isinstance(value, Value) for value in values)
+
+
+PYTHONS = {
+    min: minimum,
+    max: maximum,
+    math.isnan: is_nan,
+    math.isinf: is_inf,
+    math.ldexp: ldexp,
+    np.intp: integer,
+    np.float32: real(FLOAT, np.float32),
+    np.float64: real(DOUBLE, np.float64),
+}
+
+
+def call_llvm(name, *args):
+    """Call an LLVM function that has a version for each type."""
+    kind = args[0].type
+    element = getattr(kind, "element", kind)
+    suffix = {FLOAT: "f32", DOUBLE: "f64", INT: "i64"}[element]
+    suffix = f"v{kind.count}{suffix}" if element is not kind else suffix
+    return call(f"llvm.{name}.{suffix}", kind, args)
+
+
+def call(name, result, args):
+    """Call a function by its name."""
+    module = scopes[-1].module
+    function = module.globals.get(name)
+    if function is None:
+        function = ir.Function(module, ir.FunctionType(result, [arg.type for arg in args]), name)
+    return builder().call(function, args)
+
+
+# Vectors -----------------------------------------------------------------------------------------------------------
+
+
+def _on_vectors(instruction):
+    def rule(a, b):
+        if not all_vectors(a, b):
+            raise TypeError(f"expected two vectors of one type, got {a!r} and {b!r}")
+        return a.like(getattr(builder(), instruction)(a.ir, b.ir))
+
+    return rule
+
+
+def all_vectors(*values):
+    """Whether values are vectors of one type."""
+    return all(isinstance(value, Vector) and value.ir.type == values[0].ir.type for value in values)
+
+
+@_operators(
+    {
+        "add": _on_vectors("fadd"),
+        "sub": _on_vectors("fsub"),
+        "mul": _on_vectors("fmul"),
+        "truediv": _on_vectors("fdiv"),
+    }
+)
+class Vector(Value):
+    """A vector of 64 bytes: see `lanes`."""
+
+    __slots__ = ()
+
+    @property
+    def dtype(self):
+        """The dtype of its lanes."""
+        return DTYPE_OF[self.ir.type.element]
+
+    def __neg__(self):
+        return Vector(builder().fneg(self.ir))
+
+
+# Arrays ------------------------------------------------------------------------------------------------------------
+
+
+class Array(NamedTuple):
+    """A C-contiguous array that someone else keeps alive: nothing counts references to it."""
+
+    dtype: np.dtype
+    data: Pointer
+    shape: tuple
+
+    @property
+    def element(self):
+        """The LLVM type of an element."""
+        return ELEMENT_OF[self.dtype]
+
+    @property
+    def itemsize(self):
+        """The bytes of an element."""
+        return self.dtype.itemsize
+
+    @property
+    def size(self):
+        """The number of elements."""
+        return functools.reduce(operator.mul, self.shape)
+
+    @property
+    def flat(self):
+        """All elements as one dimension."""
+        return self._replace(shape=(self.size,))
+
+    @property
+    def nbytes(self):
+        """The bytes of all elements."""
+        return self.size * self.itemsize
+
+    def view(self, first, shape):
+        """View elements from a flat index on."""
+        data = builder().gep(self.data.ir, [number(first).ir], source_etype=self.element)
+        return Array(self.dtype, Pointer(data), shape)
+
+    def part(self, index):
+        """Give what Python's indexing gives; no index is negative."""
+        if isinstance(index, slice):
+            start = 0 if index.start is None else index.start
+            stop = self.shape[0] if index.stop is None else index.stop
+            rest = self.shape[1:]
+            return self.view(functools.reduce(operator.mul, rest, start), (stop - start, *rest))
+        if len(self.shape) == 2 and isinstance(index, tuple) and isinstance(index[1], slice):
+            return self.part(index[0]).part(index[1])
+        if len(self.shape) == 2 and not isinstance(index, tuple):
+            return self.view(index * self.shape[1], self.shape[1:])
+        return Number(builder().load(self._place(index), typ=self.element, align=self.itemsize))
+
+    def put(self, index, value):
+        """Do what an assignment to an index does; slices are filled with zeros."""
+        if isinstance(index, slice):
+            if isinstance(value, Value) or value != 0:
+                raise TypeError("only zeros can fill a slice")
+            part = self.part(index)
+            size = number(part.size * self.itemsize).ir
+            call("llvm.memset.p0.i64", ir.VoidType(), [part.data.ir, BYTE(0), size, BOOL(0)])
+        else:
+            builder().store(convert(value, self.element), self._place(index), align=self.itemsize)
+
+    def _place(self, index):
+        if isinstance(index, tuple):
+            index = index[0] * self.shape[1] + index[1]
+        return address(self, index, 1)
+
+
+def address(array, index, count=0):
+    """Build the address of an element from which on `count` are touched."""
+    index = number(index).ir
+    if scopes[-1].checks_bounds:
+        scopes[-1].check_bounds(index, number(count).ir, number(array.size).ir)
+    return builder().gep(array.data.ir, [index], source_etype=array.element)
+
+
+# Values made of values -------------------------------------------------------------------------------------------------
+
+
+def leaves(value):
+    """List what a value is made of: the parts of tuples and arrays."""
+    if isinstance(value, Array):
+        return [value.data, *value.shape]
+    if isinstance(value, tuple):
+        return [leaf for part in value for leaf in leaves(part)]
+    return [value]
+
+
+def rebuild(like, parts):
+    """Make a value as `like` of other leaves, in order, from an iterator."""
+    if isinstance(like, Array):
+        return Array(like.dtype, next(parts), tuple(next(parts) for _ in like.shape))
+    if isinstance(like, tuple):
+        made = [rebuild(part, parts) for part in like]
+        return type(like)(*made) if hasattr(like, "_fields") else tuple(made)
+    return next(parts)
+
+
+def same_leaf(a, b):
+    """Whether two leaves are known to be the same."""
+    if isinstance(a, Value) or isinstance(b, Value):
+        return isinstance(a, Value) and isinstance(b, Value) and a.ir is b.ir
+    return a is b or (type(a) is type(b) and a == b)
+
+
+BINARY = {
+    "Add": operator.add,
+    "Sub": operator.sub,
+    "Mult": operator.mul,
+    "Div": operator.truediv,
+    "FloorDiv": operator.floordiv,
+    "Mod": operator.mod,
+    "BitAnd": operator.and_,
+    "BitOr": operator.or_,
+    "BitXor": operator.xor,
+    "LShift": operator.lshift,
+    "RShift": operator.rshift,
+    "Pow": operator.pow,
+}
+COMPARE = {
+    "Lt": operator.lt,
+    "LtE": operator.le,
+    "Gt": operator.gt,
+    "GtE": operator.ge,
+    "Eq": operator.eq,
+    "NotEq": operator.ne,
+    "Is": operator.is_,
+    "IsNot": operator.is_not,
+}
