@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from numba.core.compiler_lock import global_compiler_lock
 from numba.np.ufunc import parallel as pool
 
-from fastsoftmax import workers
+from fastsoftmax import openmp, workers
 from fastsoftmax.kernels.jit import Kernel
 
 # Below this many elements one thread is done before a second has begun.
@@ -73,7 +73,7 @@ def launch() -> None:
     in a row took 104 in every other series. OpenMP reads this when it is loaded; what the user has set stands.
     """
     if not pool._is_initialized:
-        with global_compiler_lock, _short_spins():
+        with global_compiler_lock, _short_spins(), openmp.count_kept():
             pool._launch_threads()
 
 

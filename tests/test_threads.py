@@ -1,5 +1,6 @@
 """Threads: launched once and late, as many as asked for, and no fork or second caller that gets in their way."""
 
+import ctypes.util
 import os
 import threading
 import time
@@ -9,7 +10,7 @@ import pytest
 from numba.np.ufunc import parallel as pool
 
 import fastsoftmax as fs
-from fastsoftmax import threads
+from fastsoftmax import openmp, threads
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 
@@ -65,6 +66,72 @@ def test_thread_counts_are_left_as_found(arguments):
         for name, values in arguments(rows, 70, "float32").items():
             getattr(fs, name)(**values)
             assert counts() == before, name
+
+
+# The first call of a process, and whether Numba then has the threads that it is to have.
+FIRST_CALL = """
+import ctypes, os, sys, threading
+import numba, numpy as np
+from callers import digest
+def first_call():
+    digest()
+    ids = np.zeros(4, np.int64)
+    if numba.threading_layer() == "omp" and sys.platform == "linux":
+        from fastsoftmax import workers
+        workers.thread_ids(ids)
+        assert len(set(ids)) == 4, ids
+    assert numba.get_num_threads() == 4
+"""
+
+
+@pytest.mark.parametrize("caller", ["main thread", "other thread"])
+def test_first_call_after_torch(caller, run_python, layer):
+    pytest.importorskip("torch")
+    code = """
+import torch
+torch.set_num_threads(3)
+def work():
+    print(torch.get_num_threads())
+    first_call()
+    print(torch.get_num_threads())
+"""
+    if caller == "other thread":
+        code += "other = threading.Thread(target=work)\nother.start()\nother.join()\n"
+    else:
+        code += "work()\n"
+    code += "print(torch.get_num_threads())"
+    assert run_python("-c", FIRST_CALL + code, **layer).split() == ["3", "3", "3"]
+
+
+def test_first_call_before_torch(run_python, layer):
+    pytest.importorskip("torch")
+    code = """
+first_call()
+import torch
+print(torch.get_num_threads())
+"""
+    assert run_python("-c", FIRST_CALL + code, OMP_NUM_THREADS="1", **layer) == "1"
+
+
+@pytest.mark.parametrize("scope", ["RTLD_LOCAL", "RTLD_GLOBAL"])
+def test_count_of_openmp_is_left_as_found(scope, run_python, layer):
+    """Whether there is one before the first call, which others have set a number for, or that call loads it."""
+    library = ctypes.util.find_library("gomp")
+    if library is None:
+        pytest.skip("no GNU OpenMP here")
+    load = f"openmp = ctypes.CDLL({library!r}, ctypes.{scope})\n"
+    count = "print(openmp.omp_get_max_threads())\n"
+    before = load + "openmp.omp_set_num_threads(3)\nfirst_call()\n" + count
+    after = "first_call()\n" + load + count
+    assert run_python("-c", FIRST_CALL + before, **layer) == "3"
+    assert run_python("-c", FIRST_CALL + after, OMP_NUM_THREADS="2", **layer) == "2"
+
+
+def test_without_openmp(monkeypatch):
+    """Nothing is done where a library cannot be asked for it, as on Windows."""
+    monkeypatch.delattr(os, "RTLD_NOLOAD", raising=False)
+    with openmp.count_kept():
+        assert openmp._of_pool() is None
 
 
 def test_one_thread_launches(monkeypatch):
@@ -181,7 +248,7 @@ def test_import_after_the_threads(run_python, layer):
     code = """
 import numba
 numba.set_num_threads(4)
-from fastsoftmax import threads
+from fastsoftmax import openmp, threads
 print(threads._lost_in_fork)
 """
     assert run_python("-c", code, **layer) == "False"
