@@ -1,11 +1,13 @@
-"""The OpenMP that Numba's pool runs on, and the number of threads that it shares with other libraries there."""
+"""The OpenMP that Numba's pool runs on, and what it shares with other libraries there: threads, and their number."""
 
 import ctypes
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
+from pathlib import Path
 from typing import NamedTuple
 
 
@@ -28,6 +30,9 @@ def _found_by(library: str | None) -> _OpenMP | None:
 def _pool_file() -> str | None:
     pool = find_spec("numba.np.ufunc.omppool")
     return pool.origin if pool else None
+
+
+# Number of threads -----------------------------------------------------------------------------------------------
 
 
 def _of_pool() -> _OpenMP | None:
@@ -63,3 +68,38 @@ def _count_of_new_thread(openmp: _OpenMP) -> int:
         return openmp.max_threads()
     thread.join()
     return counts[0]
+
+
+# Threads ---------------------------------------------------------------------------------------------------------
+
+_is_shared = False
+_modules_then = 0
+
+
+def is_shared() -> bool:
+    """Whether another library that is loaded runs on the pool's OpenMP; asked anew when modules have been imported."""
+    global _is_shared, _modules_then
+    modules_now = len(sys.modules)
+    if not _is_shared and modules_now != _modules_then:
+        _is_shared = _is_needed_by_others()
+        _modules_then = modules_now
+    return _is_shared
+
+
+def _is_needed_by_others() -> bool:
+    file = _pool_file()
+    pool = _found_by(file)
+    # Numba shows its own to nobody: what all libraries find is another's.
+    if file is None or pool is None or _found_by(None):
+        return True
+    try:
+        mapped = os.fsdecode(Path("/proc/self/maps").read_bytes()).split("\n")
+    except OSError:
+        return True
+    others = set()
+    for span, mode, *_, path in (line.split(maxsplit=5) for line in mapped if "/" in line):
+        start, end = (int(edge, 16) for edge in span.split("-"))
+        if "x" in mode and not start <= pool.address < end:
+            others.add(path)
+    found = map(_found_by, others - {os.path.realpath(file)})
+    return any(openmp and openmp.address == pool.address for openmp in found)

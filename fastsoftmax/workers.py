@@ -3,10 +3,12 @@
 import ctypes
 import os
 import threading
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
+from fastsoftmax import openmp
 from fastsoftmax.kernels.pool import thread_ids
 
 # On Linux, and gettid in glibc since 2.30.
@@ -15,10 +17,11 @@ _IS_POSSIBLE = hasattr(_C, "sched_getcpu") and hasattr(_C, "gettid")
 
 
 class _Caller(threading.local):
-    """A thread that calls: where its workers were last kept off, and what they were told."""
+    """A thread that calls: where its workers were last kept off, what they were told, and what they may do else."""
 
     place: tuple[int, int] | None = None
     told: dict[int, set[int]]
+    allowed: set[int]
 
     def __init__(self) -> None:
         self.told = {}
@@ -37,8 +40,15 @@ def keep_off(count: int) -> None:
 
     The caller goes where it likes; when it has moved, its workers are told anew. Those that someone else has bound to
     processors stay there.
+
+    So do all where another library runs on the same OpenMP, as PyTorch does once it is imported: the caller's workers
+    are that library's too. Those told before it came are let go at the caller's next large call. There the time above
+    is lost; to let the workers go after each call would take 4 µs for each of them.
     """
     if not _IS_POSSIBLE:
+        return
+    if openmp.is_shared():
+        _let_go()
         return
     place = _C.sched_getcpu(), count
     if place == _caller.place:
@@ -50,6 +60,7 @@ def keep_off(count: int) -> None:
     ids = np.empty(count, np.int64)
     thread_ids.parallel(ids)
     elsewhere = allowed - {place[0]}
+    _caller.allowed = allowed
     try:
         for worker in {int(i) for i in ids} - {threading.get_native_id()}:
             if os.sched_getaffinity(worker) in (allowed, _caller.told.get(worker)):
@@ -57,3 +68,12 @@ def keep_off(count: int) -> None:
                 _caller.told[worker] = elsewhere
     except OSError:  # not allowed in this sandbox
         return
+
+
+def _let_go() -> None:
+    """Let the caller's workers run where they could before they were told."""
+    while _caller.told:
+        worker, told = _caller.told.popitem()
+        with suppress(OSError):  # it has ended
+            if os.sched_getaffinity(worker) == told:
+                os.sched_setaffinity(worker, _caller.allowed)

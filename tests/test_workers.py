@@ -1,7 +1,9 @@
 """Workers of Numba's OpenMP pool stay off their caller's processor, and nobody else is moved."""
 
+import ctypes.util
 import os
 import sys
+from importlib.util import find_spec
 
 import pytest
 
@@ -112,5 +114,57 @@ def refuse(*args):
     raise PermissionError
 Unheld.sched_setaffinity = refuse
 call_on(first)
+"""
+    run_python("-c", PREAMBLE + code, **TWO)
+
+
+@pytest.mark.parametrize("first", ["torch", "fastsoftmax"])
+def test_workers_of_torch_are_left_alone(first, run_python):
+    """They are Numba's too. Those that were kept off before it came are let go."""
+    pytest.importorskip("torch")
+    call = "call_on(first)\nassert places() != [every] * len(places())" if first == "fastsoftmax" else ""
+    code = f"""
+{call}
+import torch
+torch.set_num_threads(2)
+torch.ones(4_000_000).exp()
+call_on(second)
+assert len(places()) > 1
+assert places() == [every] * len(places()), places()
+"""
+    run_python("-c", ("import torch\n" if first == "torch" else "") + PREAMBLE + code, **TWO)
+
+
+@pytest.mark.parametrize("is_shared", [True, False])
+@pytest.mark.parametrize("kept_off", [True, False])
+def test_others_on_openmp(kept_off, is_shared, run_python, tmp_path):
+    """Another library on Numba's OpenMP, for which a copy of Numba's pool does; and a second OpenMP."""
+    original = find_spec("numba.np.ufunc.omppool").origin if is_shared else ctypes.util.find_library("gomp")
+    if original is None:
+        pytest.skip("no GNU OpenMP here")
+    code = f"""
+import ctypes, shutil
+if {kept_off}:
+    call_on(first)
+    assert places() != [every] * len(places())
+original = {original!r}
+if not {is_shared}:
+    ctypes.CDLL(original)
+    original = next(line.split()[-1] for line in open("/proc/self/maps") if "libgomp" in line)
+ctypes.CDLL(shutil.copy(original, {str(tmp_path / "other.so")!r}))
+import colorsys  # which no one else does
+call_on(second)
+free = places() == [every] * len(places())
+assert free == {is_shared}, places()
+"""
+    run_python("-c", PREAMBLE + code, **TWO)
+
+
+def test_workers_that_are_gone_are_not_let_go(run_python):
+    code = """
+call_on(first)
+workers._caller.told[2**22 + 1] = {first}
+workers._let_go()
+assert places() == [every] * len(places())
 """
     run_python("-c", PREAMBLE + code, **TWO)
