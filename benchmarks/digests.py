@@ -52,13 +52,16 @@ def play_avx512() -> None:
     cache._SOURCES += ", AVX-512 played"  # these kernels serve no one else, and no others serve here
 
 
-def _build_lookup(builder, values, index):
+def _build_lookup(values, index):
     """Do `powers._build_lookup` a lane at a time."""
+    from fastsoftmax.kernels.values import builder
+
+    build = builder()
     result = ir.Constant(values.type, ir.Undefined)
     for lane in range(values.type.count):
         at = ir.Constant(ir.IntType(32), lane)
-        place = builder.and_(builder.extract_element(index, at), ir.Constant(index.type.element, 15))
-        result = builder.insert_element(result, builder.extract_element(values, place), at)
+        place = build.and_(build.extract_element(index, at), ir.Constant(index.type.element, 15))
+        result = build.insert_element(result, build.extract_element(values, place), at)
     return result
 
 

@@ -1,7 +1,6 @@
 """Every public function against the equations, evaluated with more digits."""
 
 import inspect
-
 from types import SimpleNamespace
 
 import numba

@@ -7,14 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-import fastsoftmax as fs
 from fastsoftmax.cli import main, warmup
-from fastsoftmax.kernels import cache
+from fastsoftmax.kernels import cache, target
+from fastsoftmax.kernels.cross_entropy import total_loss
 
-KERNELS = 2 * 2 * 32 + 3  # twins for two dtypes; the labels' count, the losses' sum and the workers are of one type
+KERNELS = 2 * 32 + 4  # for two dtypes; the labels' count, the losses' sum, the workers and their pool are of one type
 
 # Every public function in each dtype, on few and many classes, small and large arrays: what was compiled for that, and
 # what was found.
@@ -62,7 +61,7 @@ for dtype in (np.float32, np.float64):
     for rows in (3, 8192):
         arguments = conftest.arguments(rows, 130, dtype)
         call(lambda array: array)
-workers.thread_ids(np.empty(2, np.int64))  # where there is one processor no call does
+workers.thread_ids.parallel(np.empty(2, np.int64))  # where there is one processor no call does
 print(sum(d.stats.cache_misses.total() for d in DISPATCHERS), sum(d.stats.cache_hits.total() for d in DISPATCHERS))
 """
 
@@ -89,7 +88,7 @@ def test_nothing_is_left_to_compile():
     again = run("-m", "fastsoftmax", "warmup")
     compiled, there, seconds, same_folder = numbers(again.stdout)
     assert (compiled, there, same_folder) == (0, KERNELS, folder)
-    assert seconds < 20  # a hundred where everything is compiled
+    assert seconds < 20
     calls = run("-c", EVERYTHING, str(Path(__file__).parent))
     assert calls.returncode == 0, calls.stderr
     assert calls.stdout.split() == ["0", str(KERNELS)]
@@ -135,14 +134,14 @@ def status(argv):
 
 @pytest.fixture
 def asked_for(monkeypatch):
-    """The dtypes that are warmed up; of all calls only two are made."""
+    """The dtypes that are warmed up; of all kernels only the sum of the losses is compiled."""
     dtypes = []
 
-    def two_calls(dtype):
-        dtypes.append(dtype)
-        return [lambda: fs.softmax(np.zeros((1, 1), dtype))] * 2
+    def one_kernel(asked):
+        dtypes.extend(asked)
+        return [("total_loss", total_loss.dispatcher, total_loss.signature(dtype)) for dtype in asked]
 
-    monkeypatch.setattr(warmup, "calls_of", two_calls)
+    monkeypatch.setattr(warmup, "everything", one_kernel)
     return dtypes
 
 
@@ -164,7 +163,14 @@ def test_progress_bar(asked_for, monkeypatch, capsys):
     monkeypatch.setattr(sys, "stderr", terminal)
     assert status(["warmup"]) == 0
     assert "compiling: 100%" in terminal.getvalue()
-    assert " 4/4 " in terminal.getvalue()
+    assert " 2/2 " in terminal.getvalue()
+    numbers(capsys.readouterr().out)
+
+
+def test_no_bar_without_tqdm(asked_for, monkeypatch, capsys):
+    """The base install has none."""
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    assert status(["warmup"]) == 0
     numbers(capsys.readouterr().out)
 
 
@@ -177,11 +183,43 @@ def test_kernels_that_are_not_kept_are_missed(asked_for, monkeypatch, capsys, tm
     assert re.fullmatch(r"fastsoftmax warmup: error: (\d+) of \1 kernels could not be written to '.+'\n", err)
 
 
+def test_report(tmp_path):
+    """Dearest first; with an empty cache everything is compiled."""
+    done = run("-m", "fastsoftmax", "warmup", "--report", "--dtype", "float64", NUMBA_CACHE_DIR=str(tmp_path))
+    assert (done.returncode, done.stderr) == (0, "")
+    header, *rows, last = done.stdout.splitlines()
+    assert header.split() == ["seconds", "IR", "lines", "assembly", "kernel"]
+    seconds = [float(row.split()[0]) for row in rows]
+    assert seconds == sorted(seconds, reverse=True)
+    assert len(rows) == numbers(last + "\n")[0] == KERNELS - 32
+
+
+def test_another_processor(tmp_path):
+    """What is compiled for a level serves this processor where it has all of it, and is compiled for once."""
+    if "x86-64-v3" not in target.levels_here():
+        pytest.skip("no processor of this level")
+    arguments = "-m", "fastsoftmax", "warmup", "--dtype", "float32", "--cpu", "x86-64-v3", "--into", str(tmp_path)
+    first, second = run(*arguments), run(*arguments)
+    assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
+    assert "kernels compiled for x86-64-v3, 0 were there" in first.stdout
+    assert second.stdout.startswith("0 kernels compiled")
+    code = """
+import numpy as np
+import fastsoftmax as fs
+from fastsoftmax.kernels.jit import DISPATCHERS
+print(fs.softmax(np.zeros((1, 2), np.float32)).tolist(), *(d.stats.cache_misses.total() for d in DISPATCHERS))
+"""
+    done = run("-c", code, NUMBA_CACHE_DIR=str(tmp_path))
+    assert done.stdout == "[[0.5, 0.5]] 0\n", done.stderr
+
+
 @pytest.mark.parametrize(
     ("argv", "error"),
     [
         (["--dtype", "float16"], "argument --dtype: invalid choice: 'float16'"),
         (["--fast"], "unrecognized arguments: --fast"),
+        (["--cpu", "z80"], "argument --cpu: invalid choice: 'z80'"),
+        (["--into", "/nowhere/at/all"], "argument --into: expected a folder that exists, got '/nowhere/at/all'"),
     ],
 )
 def test_bad_arguments(argv, error, capsys):
@@ -189,9 +227,3 @@ def test_bad_arguments(argv, error, capsys):
     err = capsys.readouterr().err
     assert err.startswith(f"fastsoftmax warmup: error: {error}")
     assert err.count("\n") == 1
-
-
-def test_missing_tqdm(monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "tqdm", None)
-    assert status(["warmup"]) == 2
-    assert capsys.readouterr().err == 'fastsoftmax warmup: error: this needs tqdm: pip install "fastsoftmax[cli]"\n'

@@ -78,7 +78,7 @@ def first_call():
     ids = np.zeros(4, np.int64)
     if numba.threading_layer() == "omp" and sys.platform == "linux":
         from fastsoftmax import workers
-        workers.thread_ids(ids)
+        workers.thread_ids.parallel(ids)
         assert len(set(ids)) == 4, ids
     assert numba.get_num_threads() == 4
 """

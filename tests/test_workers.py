@@ -86,7 +86,7 @@ def test_bound_workers_stay(run_python):
     code = """
 small_call()
 ids = np.empty(2, np.int64)
-workers.thread_ids(ids)
+workers.thread_ids.parallel(ids)
 worker, = {int(i) for i in ids} - {threading.get_native_id()}
 os.sched_setaffinity(worker, {first})
 call_on(first)

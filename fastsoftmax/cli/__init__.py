@@ -14,6 +14,7 @@ from fastsoftmax.cli import doctor, train, warmup
 from fastsoftmax.cli.data import InputError
 from fastsoftmax.cli.network import ACTIVATIONS
 from fastsoftmax.cli.train import TrainingError
+from fastsoftmax.kernels.target import LEVELS
 
 
 class _Parser(argparse.ArgumentParser):
@@ -75,7 +76,7 @@ def _add_warmup(commands: "argparse._SubParsersAction[_Parser]") -> None:
     add(
         "--cpu",
         action="append",
-        choices=warmup.LEVELS,
+        choices=LEVELS,
         help="for each processor of this level, whichever this one is; may be repeated",
     )
 

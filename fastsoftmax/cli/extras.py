@@ -6,7 +6,6 @@ from typing import Any, TypeVar
 
 from fastsoftmax.cli.data import InputError
 
-
 _Item = TypeVar("_Item")
 
 

@@ -120,10 +120,7 @@ def _common(a, b, *, real=False):
     """Give two numbers the type that arithmetic on them has."""
     a, b = number(a), number(b)
     kinds = {a.ir.type, b.ir.type}
-    if kinds == {FLOAT}:
-        kind = FLOAT
-    else:
-        kind = DOUBLE if real or kinds & {FLOAT, DOUBLE} else INT
+    kind = FLOAT if kinds == {FLOAT} else DOUBLE if real or kinds & {FLOAT, DOUBLE} else INT
     return convert(a, kind), convert(b, kind)
 
 
@@ -146,17 +143,25 @@ def _floor_divide(a, b):
     power = _power_of_two(b)
     if power is not None:
         return Number(builder().ashr(a, INT(power)))
-    quotient = builder().sdiv(a, b)
-    rest = builder().sub(a, builder().mul(quotient, b))
-    return Number(builder().add(quotient, builder().sext(_is_inexact(rest, b), INT)))
+    divisor = _not_zero(b)
+    quotient = builder().sdiv(a, divisor)
+    rest = builder().sub(a, builder().mul(quotient, divisor))
+    rounded = builder().add(quotient, builder().sext(_is_inexact(rest, divisor), INT))
+    return Number(builder().select(builder().icmp_signed("==", b, INT(0)), INT(0), rounded))
 
 
 def _modulo(a, b):
     a, b = _integers(a, b)
     if _power_of_two(b) is not None:
         return Number(builder().and_(a, INT(b.constant - 1)))
-    rest = builder().srem(a, b)
-    return Number(builder().select(_is_inexact(rest, b), builder().add(rest, b), rest))
+    divisor = _not_zero(b)
+    rest = builder().srem(a, divisor)
+    return Number(builder().select(_is_inexact(rest, divisor), builder().add(rest, divisor), rest))
+
+
+def _not_zero(b):
+    """Give a divisor that ends no process: NumPy's integers divided by 0 are 0, and so are these."""
+    return builder().select(builder().icmp_signed("==", b, INT(0)), INT(1), b)
 
 
 def _is_inexact(rest, b):
@@ -438,7 +443,7 @@ def address(array, index, count=0):
     return builder().gep(array.data.ir, [index], source_etype=array.element)
 
 
-# Values made of values -------------------------------------------------------------------------------------------------
+# Values made of values ------------------------------------------------------------------------------------------
 
 
 def leaves(value):
