@@ -125,7 +125,12 @@ def test_folder_may_only_be_read(call, package, tmp_path, folder):
 def test_folder_goes_away(call, tmp_path):
     """It could be written when the kernel was first asked for, and no more when a kernel is compiled."""
     folder = str(tmp_path / "cache")
-    remove = f"import shutil\nfrom fastsoftmax.kernels.labels import count_labels\ncount_labels.dispatcher\nshutil.rmtree({folder!r})\nopen({folder!r}, 'w').close()"
+    remove = f"""
+import shutil
+from fastsoftmax.kernels.labels import count_labels
+count_labels.dispatcher
+shutil.rmtree({folder!r})
+open({folder!r}, 'w').close()"""
     assert call(before=remove) == COMPILED
 
 

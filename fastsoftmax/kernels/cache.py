@@ -31,7 +31,7 @@ from .target import LEVELS, levels_here
 
 
 def cached(dispatcher, source):
-    """Let a dispatcher keep what it compiles of a function, if a folder can be written and FASTSOFTMAX_CACHE is not 0."""
+    """Let a dispatcher keep what it compiles, unless no folder can be written or FASTSOFTMAX_CACHE is 0."""
     if os.environ.get("FASTSOFTMAX_CACHE", "1") != "0" and not config.DISABLE_JIT:
         dispatcher._cache = _KernelCache(source)
     return dispatcher
@@ -97,7 +97,7 @@ class _KernelCache(FunctionCache):
         return None
 
     def _keys(self, sig, codegen):
-        """Give the keys of what can run here, the best first: compiled for this processor, or for a level that it has."""
+        """Give the keys of what can run here, the best first: made for this processor, or for a level that it has."""
         own, (triple, *_), source = self._index_key(sig, codegen)
         yield own, codegen.magic_tuple(), source
         for level in levels_here():
