@@ -52,7 +52,7 @@ class KernelLibrary(JITCPUCodegen._library_class):
 
     def _optimize_final_module(self):
         self.ir_lines = str(self._final_module).count("\n")
-        options = llvm.create_pipeline_tuning_options(speed_level=1)
+        options = llvm.create_pipeline_tuning_options(speed_level=3)
         options.loop_vectorization = options.slp_vectorization = False
         builder = llvm.create_pass_builder(self._codegen._tm, options)
         passes = builder.getModulePassManager()

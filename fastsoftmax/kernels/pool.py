@@ -43,12 +43,11 @@ def run_tasks(task, closure, n_tasks):
 SIGNATURE = (types.int64, types.int64, types.int64)
 
 
+@functools.cache
 def address():
     """Give where the machine code of `run_tasks` begins."""
-    compiled = dispatcher().overloads.get(SIGNATURE)
-    if compiled is None:
-        dispatcher().compile(SIGNATURE)
-        compiled = dispatcher().overloads[SIGNATURE]
+    dispatcher().compile(SIGNATURE)
+    compiled = dispatcher().overloads[SIGNATURE]
     return compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
 
 
