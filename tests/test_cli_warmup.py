@@ -3,6 +3,7 @@
 import io
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -184,8 +185,11 @@ def test_kernels_that_are_not_kept_are_missed(asked_for, monkeypatch, capsys, tm
 
 
 def test_report(tmp_path):
-    """Dearest first; with an empty cache everything is compiled."""
-    done = run("-m", "fastsoftmax", "warmup", "--report", "--dtype", "float64", NUMBA_CACHE_DIR=str(tmp_path))
+    """Dearest first; with an empty cache, and none beside the sources, everything is compiled."""
+    package = Path(warmup.__file__).parents[1]
+    shutil.copytree(package, tmp_path / "fastsoftmax", ignore=shutil.ignore_patterns("__pycache__"))
+    places = {"PYTHONPATH": str(tmp_path), "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    done = run("-P", "-m", "fastsoftmax", "warmup", "--report", "--dtype", "float64", **places)
     assert (done.returncode, done.stderr) == (0, "")
     header, *rows, last = done.stdout.splitlines()
     assert header.split() == ["seconds", "IR", "lines", "assembly", "kernel"]
