@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+import numpy.ma  # not later: a process that another thread forks meanwhile would wait for it for ever
 import numpy.typing as npt
 
 from fastsoftmax.kernels.labels import count_labels
