@@ -9,7 +9,8 @@ from .regimes import FEW_CLASSES, FEW_COLUMNS
 from .staging import staged
 from .sums import join, matching_lane
 from .transposes import side_of, transpose_block, transpose_part
-from .values import Array, Pointer, scopes
+from .values import Pointer, scopes
+from .views import Array
 
 CHUNK = 512  # rows that a thread takes at a time
 _LEAD = 1024  # elements that it asks for ahead, or a bundle if that is more

@@ -16,8 +16,10 @@ from numba.np.numpy_support import as_dtype, from_dtype
 
 from .cache import cached
 from .library import KernelCompiler
-from .staging import NO_MEMORY, OUT_OF_BOUNDS, staged, write_kernel
-from .values import BOOL, INT, INT32, POINTER, Array, Number, Pointer, leaves
+from .scopes import NO_MEMORY, OUT_OF_BOUNDS
+from .staging import staged, write_kernel
+from .values import BOOL, INT, INT32, POINTER, Number, Pointer
+from .views import Array, leaves
 
 # No fast-math: the order of every operation is the source's, so that its bits are too.
 _FLAGS = {"nogil": True, "error_model": "numpy", "fastmath": False}

@@ -4,7 +4,8 @@ from llvmlite import ir
 
 from .jit import Labels, kernel
 from .lanes import build_splat
-from .values import INT, Number, address, builder, number
+from .values import INT, Number, builder, number
+from .views import address
 
 
 @kernel

@@ -14,21 +14,8 @@ from .lanes import (
     vector_type,
 )
 from .target import AVX512
-from .values import (
-    DOUBLE,
-    INT,
-    INT32,
-    SIZE_OF,
-    Number,
-    Vector,
-    address,
-    builder,
-    call,
-    convert,
-    maximum,
-    minimum,
-    number,
-)
+from .values import DOUBLE, INT, INT32, SIZE_OF, Number, Vector, builder, call, convert, maximum, minimum, number
+from .views import address
 
 
 def part_address(array, index, count, vector):

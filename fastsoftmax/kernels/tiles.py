@@ -12,7 +12,8 @@ from llvmlite import ir
 from .lanes import build_splat, fma, vector_type
 from .memory import load_first, store_first
 from .target import AVX512
-from .values import INT32, Number, Vector, address, builder, number, where
+from .values import INT32, Number, Vector, builder, number, where
+from .views import address
 
 # With AVX-512 there are 32 registers of a vector, without 16 of half a vector, and larger tiles spill: with tiles of
 # 4 × 5 there 65,536 × 784 × 10 took 48 ms for ∂L/∂W, 70 for ∂L/∂X, 37 for z and its losses, and takes 30, 18 and 26.

@@ -9,7 +9,8 @@ from llvmlite import ir
 
 from .memory import build_load_first, build_store_first, part_address
 from .target import AVX512
-from .values import INT32, Number, address, builder, number, where
+from .values import INT32, Number, builder, number, where
+from .views import address
 
 
 def side_of(like):

@@ -1,14 +1,11 @@
-"""Values of a kernel while it is compiled: numbers, vectors and arrays, each with the LLVM value that will hold it.
+"""Values of a kernel while it is compiled: numbers and vectors, each with the LLVM value that will hold it.
 
 Whatever is no such value is a Python object and known already: `+` of two Python numbers is Python's, and of a number
 that is known and one that is not, an instruction. Numbers follow Numba's rules: integers have 64 bits, and the result
 of a float32 with anything but a float32 is a float64.
 """
 
-import functools
 import math
-import operator
-from typing import NamedTuple
 
 import numpy as np
 from llvmlite import ir
@@ -296,18 +293,6 @@ def _any_unknown(*values):
     return any(isinstance(value, Value) for value in values)
 
 
-PYTHONS = {
-    min: minimum,
-    max: maximum,
-    math.isnan: is_nan,
-    math.isinf: is_inf,
-    math.ldexp: ldexp,
-    np.intp: integer,
-    np.float32: real(FLOAT, np.float32),
-    np.float64: real(DOUBLE, np.float64),
-}
-
-
 def call_llvm(name, *args):
     """Call an LLVM function that has a version for each type."""
     kind = args[0].type
@@ -363,136 +348,3 @@ class Vector(Value):
 
     def __neg__(self):
         return Vector(builder().fneg(self.ir))
-
-
-# Arrays ------------------------------------------------------------------------------------------------------------
-
-
-class Array(NamedTuple):
-    """A C-contiguous array that someone else keeps alive: nothing counts references to it."""
-
-    dtype: np.dtype
-    data: Pointer
-    shape: tuple
-
-    @property
-    def element(self):
-        """The LLVM type of an element."""
-        return ELEMENT_OF[self.dtype]
-
-    @property
-    def itemsize(self):
-        """The bytes of an element."""
-        return self.dtype.itemsize
-
-    @property
-    def size(self):
-        """The number of elements."""
-        return functools.reduce(operator.mul, self.shape)
-
-    @property
-    def flat(self):
-        """All elements as one dimension."""
-        return self._replace(shape=(self.size,))
-
-    @property
-    def nbytes(self):
-        """The bytes of all elements."""
-        return self.size * self.itemsize
-
-    def view(self, first, shape):
-        """View elements from a flat index on."""
-        data = builder().gep(self.data.ir, [number(first).ir], source_etype=self.element)
-        return Array(self.dtype, Pointer(data), shape)
-
-    def part(self, index):
-        """Give what Python's indexing gives; no index is negative."""
-        if isinstance(index, slice):
-            start = 0 if index.start is None else index.start
-            stop = self.shape[0] if index.stop is None else index.stop
-            rest = self.shape[1:]
-            return self.view(functools.reduce(operator.mul, rest, start), (stop - start, *rest))
-        if len(self.shape) == 2 and isinstance(index, tuple) and isinstance(index[1], slice):
-            return self.part(index[0]).part(index[1])
-        if len(self.shape) == 2 and not isinstance(index, tuple):
-            return self.view(index * self.shape[1], self.shape[1:])
-        return Number(builder().load(self._place(index), typ=self.element, align=self.itemsize))
-
-    def put(self, index, value):
-        """Do what an assignment to an index does; slices are filled with zeros."""
-        if isinstance(index, slice):
-            if isinstance(value, Value) or value != 0:
-                raise TypeError("only zeros can fill a slice")
-            part = self.part(index)
-            size = number(part.size * self.itemsize).ir
-            call("llvm.memset.p0.i64", ir.VoidType(), [part.data.ir, BYTE(0), size, BOOL(0)])
-        else:
-            builder().store(convert(value, self.element), self._place(index), align=self.itemsize)
-
-    def _place(self, index):
-        if isinstance(index, tuple):
-            index = index[0] * self.shape[1] + index[1]
-        return address(self, index, 1)
-
-
-def address(array, index, count=0):
-    """Build the address of an element from which on `count` are touched."""
-    index = number(index).ir
-    if scopes[-1].checks_bounds:
-        scopes[-1].check_bounds(index, number(count).ir, number(array.size).ir)
-    return builder().gep(array.data.ir, [index], source_etype=array.element)
-
-
-# Values made of values ------------------------------------------------------------------------------------------
-
-
-def leaves(value):
-    """List what a value is made of: the parts of tuples and arrays."""
-    if isinstance(value, Array):
-        return [value.data, *value.shape]
-    if isinstance(value, tuple):
-        return [leaf for part in value for leaf in leaves(part)]
-    return [value]
-
-
-def rebuild(like, parts):
-    """Make a value as `like` of other leaves, in order, from an iterator."""
-    if isinstance(like, Array):
-        return Array(like.dtype, next(parts), tuple(next(parts) for _ in like.shape))
-    if isinstance(like, tuple):
-        made = [rebuild(part, parts) for part in like]
-        return type(like)(*made) if hasattr(like, "_fields") else tuple(made)
-    return next(parts)
-
-
-def same_leaf(a, b):
-    """Whether two leaves are known to be the same."""
-    if isinstance(a, Value) or isinstance(b, Value):
-        return isinstance(a, Value) and isinstance(b, Value) and a.ir is b.ir
-    return a is b or (type(a) is type(b) and a == b)
-
-
-BINARY = {
-    "Add": operator.add,
-    "Sub": operator.sub,
-    "Mult": operator.mul,
-    "Div": operator.truediv,
-    "FloorDiv": operator.floordiv,
-    "Mod": operator.mod,
-    "BitAnd": operator.and_,
-    "BitOr": operator.or_,
-    "BitXor": operator.xor,
-    "LShift": operator.lshift,
-    "RShift": operator.rshift,
-    "Pow": operator.pow,
-}
-COMPARE = {
-    "Lt": operator.lt,
-    "LtE": operator.le,
-    "Gt": operator.gt,
-    "GtE": operator.ge,
-    "Eq": operator.eq,
-    "NotEq": operator.ne,
-    "Is": operator.is_,
-    "IsNot": operator.is_not,
-}
