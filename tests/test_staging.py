@@ -2,10 +2,13 @@
 
 import itertools
 import math
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import fastsoftmax as fs
 from fastsoftmax.kernels.jit import probe
 from fastsoftmax.kernels.staging import apart, staged
 
@@ -171,3 +174,26 @@ def test_what_cannot_be_staged(refused, message):
     with pytest.raises(Exception, match=message) as raised:
         probe(refused).serial(np.ones(3))
     assert "test_staging.py" in "".join(getattr(raised.value, "__notes__", [])) + str(raised.value)
+
+
+def test_source_that_changed_after_its_import(run_python, tmp_path):
+    """A process may go on while the library is updated: neither half of each, nor anything kept of it."""
+    package = Path(fs.__file__).parent
+    copy = shutil.copytree(package, tmp_path / "fastsoftmax", ignore=shutil.ignore_patterns("__pycache__"))
+    code = f"""
+from pathlib import Path
+import numpy as np
+import fastsoftmax as fs
+rows = Path({str(copy)!r}, "kernels", "rows.py")
+source = rows.read_text()
+for edited in (source.replace("return lse, ", "return lse + 1, "), "# a line more\\n" + source, ""):
+    rows.write_text(edited)
+    try:
+        print(fs.logsumexp(np.zeros((2, 200))))
+    except RuntimeError as error:
+        print("rows.py has changed since it was imported: start the process again" in str(error))
+rows.write_text(source)
+print(fs.logsumexp(np.zeros(200)) == np.log(200))
+"""
+    places = {"PYTHONPATH": str(tmp_path), "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    assert run_python("-c", code, **places).split() == ["True"] * 4

@@ -14,7 +14,6 @@ import hashlib
 import os
 import pickle
 import tempfile
-from importlib.resources import files
 from pathlib import Path
 
 import llvmlite
@@ -27,6 +26,7 @@ from numba.core.runtime import rtsys
 
 from fastsoftmax._version import __version__
 
+from . import sources
 from .target import LEVELS, levels_here
 
 
@@ -159,16 +159,7 @@ class _Files:
         return f"{self._name}-{digest}.kernel"
 
 
-def _source_digest():
-    digest = hashlib.sha256()
-    for file in sorted(files(__package__).iterdir(), key=lambda file: file.name):  # which may be in a zip
-        if file.name.endswith(".py"):
-            digest.update(file.read_bytes())
-    return digest.hexdigest()
-
-
-_SOURCES = _source_digest()
-
+_SOURCES = sources.digest()
 
 _DIGEST_SIZE = hashlib.sha256().digest_size
 

@@ -23,7 +23,6 @@ from .values import (
     real,
     truth,
 )
-from .views import Array
 
 # What is called in place of some functions.
 REPLACED = {
@@ -111,8 +110,7 @@ class Expressions(Blocks):
         return getattr(self._value(node.value), node.attr)
 
     def _value_of_subscript(self, node):
-        value, index = self._value(node.value), self._value(node.slice)
-        return value.part(index) if isinstance(value, Array) else value[index]
+        return self._value(node.value)[self._value(node.slice)]
 
     def _value_of_slice(self, node):
         return slice(*(bound and self._value(bound) for bound in (node.lower, node.upper, node.step)))

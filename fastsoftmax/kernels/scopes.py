@@ -1,5 +1,7 @@
 """LLVM functions while they are written: memory of their own, tasks, and what goes from one to another."""
 
+from dataclasses import replace
+
 import numpy as np
 from llvmlite import ir
 
@@ -86,9 +88,9 @@ def empty(shape, dtype=np.float64):
     shape, dtype = shape if isinstance(shape, tuple) else (shape,), np.dtype(dtype)
     array = Array(dtype, None, tuple(shape))
     if not isinstance(array.size, Value) and not array.size:
-        return array._replace(data=Pointer(ir.Constant(POINTER, None)))
+        return replace(array, data=Pointer(ir.Constant(POINTER, None)))
     size = number(array.size * dtype.itemsize).ir
-    return array._replace(data=Pointer(scopes[-1].allocate(size)))
+    return replace(array, data=Pointer(scopes[-1].allocate(size)))
 
 
 def zeros(shape, dtype=np.float64):

@@ -131,7 +131,7 @@ class _Run(Expressions):
             self.variables[node.target.id] = operation(self._named(node.target.id), self._value(node.value))
         else:
             array, index = self._value(node.target.value), self._value(node.target.slice)
-            array.put(index, operation(array.part(index), self._value(node.value)))
+            array[index] = operation(array[index], self._value(node.value))
         return True
 
     def _bind(self, target, value):
@@ -141,7 +141,7 @@ class _Run(Expressions):
             for part, item in zip(target.elts, value, strict=True):
                 self._bind(part, item)
         else:
-            self._value(target.value).put(self._value(target.slice), value)
+            self._value(target.value)[self._value(target.slice)] = value
 
     def _return(self, node):
         self._leave(self._value(node.value) if node.value else None)

@@ -4,13 +4,18 @@ import ast
 import functools
 import linecache
 import textwrap
+from pathlib import Path
+
+from . import sources
 
 
 @functools.cache
 def parsed(function):
     """Read a function's syntax tree."""
-    code = function.__code__
-    lines = linecache.getlines(code.co_filename, function.__globals__)[code.co_firstlineno - 1 :]
+    code, own = function.__code__, function.__module__.rpartition(".")[0] == __package__
+    name = Path(code.co_filename).name
+    lines = sources.lines_of(name) if own else linecache.getlines(code.co_filename, function.__globals__)
+    lines = lines[code.co_firstlineno - 1 :]
     start = next(i for i, line in enumerate(lines) if line.lstrip().startswith("def "))
     depth = len(lines[start]) - len(lines[start].lstrip())
     stop = start + 1
@@ -23,12 +28,10 @@ def parsed(function):
 @functools.cache
 def assigned(*nodes):
     """List the names that statements assign."""
-    found = {}
-    for node in nodes:
-        for part in ast.walk(node):
-            if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store):
-                found[part.id] = None
-    return tuple(found)
+    parts = (part for node in nodes for part in ast.walk(node))
+    return tuple(
+        dict.fromkeys(part.id for part in parts if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store))
+    )
 
 
 @functools.cache

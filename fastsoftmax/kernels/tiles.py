@@ -100,9 +100,9 @@ def store_lane_sums(array, at, step, left, tile, n_columns, addends, first):
     sums = _lane_sums(tile)
     for column in range(n_columns):
         with builder().if_then((left > column).ir):
-            addend = addends.flat.part(first + column)
+            addend = addends.flat[first + column]
             for row in range(len(tile) // n_columns):
-                array.flat.put(at + step * row + column, sums[row * n_columns + column] + addend)
+                array.flat[at + step * row + column] = sums[row * n_columns + column] + addend
 
 
 def _lane_sums(tile):

@@ -2,7 +2,7 @@
 
 import functools
 import operator
-from typing import NamedTuple
+from dataclasses import dataclass, replace
 
 import numpy as np
 from llvmlite import ir
@@ -10,7 +10,8 @@ from llvmlite import ir
 from .values import BOOL, BYTE, ELEMENT_OF, Number, Pointer, Value, builder, call, convert, number, scopes
 
 
-class Array(NamedTuple):
+@dataclass(frozen=True)
+class Array:
     """A C-contiguous array that someone else keeps alive: nothing counts references to it."""
 
     dtype: np.dtype
@@ -35,7 +36,7 @@ class Array(NamedTuple):
     @property
     def flat(self):
         """All elements as one dimension."""
-        return self._replace(shape=(self.size,))
+        return replace(self, shape=(self.size,))
 
     @property
     def nbytes(self):
@@ -47,7 +48,7 @@ class Array(NamedTuple):
         data = builder().gep(self.data.ir, [number(first).ir], source_etype=self.element)
         return Array(self.dtype, Pointer(data), shape)
 
-    def part(self, index):
+    def __getitem__(self, index):
         """Give what Python's indexing gives; no index is negative."""
         if isinstance(index, slice):
             start = 0 if index.start is None else index.start
@@ -55,17 +56,17 @@ class Array(NamedTuple):
             rest = self.shape[1:]
             return self.view(functools.reduce(operator.mul, rest, start), (stop - start, *rest))
         if len(self.shape) == 2 and isinstance(index, tuple) and isinstance(index[1], slice):
-            return self.part(index[0]).part(index[1])
+            return self[index[0]][index[1]]
         if len(self.shape) == 2 and not isinstance(index, tuple):
             return self.view(index * self.shape[1], self.shape[1:])
         return Number(builder().load(self._place(index), typ=self.element, align=self.itemsize))
 
-    def put(self, index, value):
+    def __setitem__(self, index, value):
         """Do what an assignment to an index does; slices are filled with zeros."""
         if isinstance(index, slice):
             if isinstance(value, Value) or value != 0:
                 raise TypeError("only zeros can fill a slice")
-            part = self.part(index)
+            part = self[index]
             size = number(part.size * self.itemsize).ir
             call("llvm.memset.p0.i64", ir.VoidType(), [part.data.ir, BYTE(0), size, BOOL(0)])
         else:
