@@ -83,7 +83,7 @@ def quotient(a, b):
 def tuples(a, b):
     first, (second, third) = quotient(a, b)
     pair = (first, second)
-    for i in range(20):  # more than are unrolled
+    for i in range(40):  # more than are unrolled
         pair = (pair[1], pair[0] + i)
     return pair[0] + 10 * pair[1] + third + quotient(b, a)[0]
 

@@ -22,7 +22,7 @@ from .syntax import assigned, parsed, used
 from .values import INT32, POINTER, Number, Pointer, Value, builder, convert, number, scopes, truth
 from .views import Array, leaves, rebuild
 
-_UNROLLED = 16  # rounds of a loop that are written down one by one, if it is known that there are no more
+_UNROLLED = 32  # rounds of a loop that are written down one by one, if it is known that there are no more: a tile's
 
 
 def staged(function):
