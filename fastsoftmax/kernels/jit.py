@@ -44,7 +44,7 @@ _NUMBERS = {bool: types.boolean, int: types.int64, float: types.float64}
 
 
 class Kernel:
-    """A function over whole arrays; its last argument is the pool that shares out its tasks, 0 for none.
+    """A function over whole arrays; before its arguments comes the pool that shares out its tasks, 0 for none.
 
     The machine code is the same for one thread and for many: loops over `prange` call a task's function, or have the
     pool call it (see `pool`).
@@ -69,15 +69,17 @@ class Kernel:
         """Give the types of all arguments for a dtype, the pool's too."""
         own = from_dtype(np.dtype(dtype))
         kinds = [kind for name, kind in self.__annotations__.items() if name != "return"]
-        return (*(_NUMBERS.get(kind) or types.Array(kind.dtype or own, kind.ndim, "C") for kind in kinds), types.int64)
+        return (types.int64, *(_NUMBERS.get(kind) or types.Array(kind.dtype or own, kind.ndim, "C") for kind in kinds))
 
-    def serial(self, *args):
-        """Run on this thread."""
-        return self.dispatcher(*args, 0)
+    @functools.cached_property
+    def serial(self):
+        """What runs on this thread."""
+        return functools.partial(self.dispatcher, 0)
 
-    def parallel(self, *args):
-        """Run on Numba's pool."""
-        return self.dispatcher(*args, _pool())
+    @functools.cached_property
+    def parallel(self):
+        """What runs on Numba's pool."""
+        return functools.partial(self.dispatcher, _pool())
 
 
 def _pool():
@@ -156,7 +158,7 @@ def _entry(function):
         return result(types.StarArgTuple(args)), codegen
 
     code = function.__code__
-    names = ", ".join([*code.co_varnames[: code.co_argcount], "pool"])
+    names = ", ".join(["pool", *code.co_varnames[: code.co_argcount]])
     entry = eval(f"lambda {names}: call({names})", {"call": call})  # which Numba reads the names of arguments from
     entry.__name__ = entry.__qualname__ = function.__name__
     entry.__module__ = function.__module__
@@ -166,7 +168,7 @@ def _entry(function):
 def _call_kernel(context, builder, signature, values, function):
     """Build the call of a kernel, and raise what its status says."""
     (kinds,), values = signature.args, cgutils.unpack_tuple(builder, values[0])
-    *arguments, pool = (_argument(context, builder, *given) for given in zip(kinds, values, strict=True))
+    pool, *arguments = (_argument(context, builder, *given) for given in zip(kinds, values, strict=True))
     result = None if signature.return_type == types.void else context.get_value_type(signature.return_type)
     name = builder.module.get_unique_name(function.__name__)
     scope = write_kernel(

@@ -4,38 +4,49 @@ from llvmlite import ir
 
 from .jit import Labels, kernel
 from .lanes import build_splat
-from .values import INT, Number, builder, number
+from .values import INT, Number, Vector, builder, call, number
 from .views import address
+
+_EIGHT = ir.VectorType(INT, 8)
 
 
 @kernel
 def count_labels(labels: Labels, n_classes: int, ignore_index: int) -> int:
     """Count the labels that are not ignored; if one is no class, return −1 − its row."""
-    counted = 0
-    wrong = 0
+    lanes = _none_seen()
     whole = labels.size // 8 * 8
     for row in range(0, whole, 8):
-        some_counted, some_wrong = _count_eight(labels, row, n_classes, ignore_index)
-        counted += some_counted
-        wrong += some_wrong
+        lanes = _see_eight(lanes, labels, row, n_classes, ignore_index)
+    ignored, all_fine = _seen(lanes)
     for row in range(whole, labels.size):
-        counts = labels[row] != ignore_index
-        counted += counts
-        wrong += counts & ((labels[row] < 0) | (labels[row] >= n_classes))
-    if wrong:
+        label = labels[row]
+        ignored += label == ignore_index
+        all_fine &= (label == ignore_index) | ((label >= 0) & (label < n_classes))
+    if not all_fine:
         for row in range(labels.size):
             label = labels[row]
             if label != ignore_index and (label < 0 or label >= n_classes):
                 return -1 - row
-    return counted
+    return labels.size - ignored
 
 
-def _count_eight(labels, row, n_classes, ignore_index):
-    """Count the labels of eight rows that are not ignored, and those of them that are no class."""
-    build, kind = builder(), ir.VectorType(INT, 8)
-    found = build.load(address(labels, row, 8), typ=kind, align=8)
-    counts = build.icmp_signed("!=", found, build_splat(kind, number(ignore_index).ir))
+def _none_seen():
+    """Begin, in eight lanes: how many labels were ignored, and a mask that is 0 where one was no class."""
+    return Vector(ir.Constant(_EIGHT, None)), Vector(build_splat(_EIGHT, INT(-1)))
+
+
+def _see_eight(lanes, labels, row, n_classes, ignore_index):
+    """Count and check the labels of eight rows, in whole lanes: AVX2 packs truth values, and unpacks them again."""
+    build, (ignored, fine) = builder(), lanes
+    found = build.load(address(labels, row, 8), typ=_EIGHT, align=8)
+    equal = build.sext(build.icmp_signed("==", found, build_splat(_EIGHT, number(ignore_index).ir)), _EIGHT)
     # A negative label is a huge unsigned one: one comparison finds both kinds.
-    wrong = build.and_(counts, build.icmp_unsigned(">=", found, build_splat(kind, number(n_classes).ir)))
-    bits = (build.bitcast(each, ir.IntType(8)) for each in (counts, wrong))
-    return tuple(Number(build.zext(build.ctpop(each), INT)) for each in bits)
+    below = build.sext(build.icmp_unsigned("<", found, build_splat(_EIGHT, number(n_classes).ir)), _EIGHT)
+    return Vector(build.sub(ignored.ir, equal)), Vector(build.and_(fine.ir, build.or_(equal, below)))
+
+
+def _seen(lanes):
+    """Give what the lanes have seen together: how many were ignored, and whether all were fine."""
+    ignored, fine = lanes
+    all_fine = call("llvm.vector.reduce.and.v8i64", INT, [fine.ir])
+    return Number(call("llvm.vector.reduce.add.v8i64", INT, [ignored.ir])), Number(all_fine) != 0

@@ -77,5 +77,5 @@ def exp_of_a_vector(array):
 
 def assembly() -> str:
     """Compile a kernel that is nothing but the exp of a vector, and give its assembly: one from the cache has none."""
-    exp_of_a_vector.dispatcher.compile("void(float32[::1], int64)")
+    exp_of_a_vector.dispatcher.compile("void(int64, float32[::1])")
     return next(iter(exp_of_a_vector.dispatcher.inspect_asm().values()))

@@ -45,10 +45,13 @@ def softmax(logits: Matrix, probs: Matrix):
 def log_softmax(logits: Matrix, log_probs: Matrix):
     """Write the log-probabilities of each row."""
     n_rows, n_classes = logits.shape
-    for row in prange(n_rows):
+    run = rows_in_a_run(n_rows)
+    for task in prange(-(-n_rows // run)):
         flat, flat_out = logits.flat, log_probs.flat
-        start = np.intp(row) * n_classes
-        log_softmax_row(flat, start, start + n_classes, flat_out)
+        first = np.intp(task) * run
+        for row in range(first, min(first + run, n_rows)):
+            start = row * n_classes
+            log_softmax_row(flat, start, start + n_classes, flat_out)
 
 
 @kernel
@@ -170,10 +173,13 @@ def logsumexp_few(logits: Matrix, lse: Line):
 def softmax_backward(probs: Matrix, dprobs: Matrix, dlogits: Matrix):
     """Write each row's gradient behind a softmax."""
     n_rows, n_classes = probs.shape
-    for row in prange(n_rows):
+    run = rows_in_a_run(n_rows)
+    for task in prange(-(-n_rows // run)):
         flat, flat_grad, flat_out = probs.flat, dprobs.flat, dlogits.flat
-        start = np.intp(row) * n_classes
-        softmax_backward_row(flat, flat_grad, start, start + n_classes, flat_out, False)
+        first = np.intp(task) * run
+        for row in range(first, min(first + run, n_rows)):
+            start = row * n_classes
+            softmax_backward_row(flat, flat_grad, start, start + n_classes, flat_out, False)
 
 
 @kernel
@@ -194,10 +200,13 @@ def softmax_backward_streamed(probs: Matrix, dprobs: Matrix, dlogits: Matrix):
 def log_softmax_backward(log_probs: Matrix, dlog_probs: Matrix, dlogits: Matrix):
     """Write each row's gradient behind a log-softmax."""
     n_rows, n_classes = log_probs.shape
-    for row in prange(n_rows):
+    run = rows_in_a_run(n_rows)
+    for task in prange(-(-n_rows // run)):
         flat, flat_grad, flat_out = log_probs.flat, dlog_probs.flat, dlogits.flat
-        start = np.intp(row) * n_classes
-        log_softmax_backward_row(flat, flat_grad, start, start + n_classes, flat_out, False)
+        first = np.intp(task) * run
+        for row in range(first, min(first + run, n_rows)):
+            start = row * n_classes
+            log_softmax_backward_row(flat, flat_grad, start, start + n_classes, flat_out, False)
 
 
 @kernel
