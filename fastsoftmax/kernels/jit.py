@@ -8,6 +8,7 @@ from time import perf_counter
 from typing import NamedTuple
 
 import numpy as np
+from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils, config
 from numba.core.compiler_lock import global_compiler_lock
@@ -18,7 +19,7 @@ from .cache import cached
 from .library import KernelCompiler
 from .scopes import NO_MEMORY, OUT_OF_BOUNDS
 from .staging import staged, write_kernel
-from .values import BOOL, INT, INT32, POINTER, Number, Pointer
+from .values import BOOL, DOUBLE, INT, INT32, POINTER, Number, Pointer
 from .views import Array, leaves
 
 # No fast-math: the order of every operation is the source's, so that its bits are too.
@@ -70,6 +71,21 @@ class Kernel:
         own = from_dtype(np.dtype(dtype))
         kinds = [kind for name, kind in self.__annotations__.items() if name != "return"]
         return (types.int64, *(_NUMBERS.get(kind) or types.Array(kind.dtype or own, kind.ndim, "C") for kind in kinds))
+
+    def written(self, dtype):
+        """Write it down for a dtype, and give LLVM's text of it: what is compiled, without the call from Python."""
+        module, arguments = ir.Module(), []
+        for kind in self.signature(dtype):
+            if isinstance(kind, types.Array):
+                shape = (Number(ir.Constant(INT, ir.Undefined)),) * kind.ndim
+                arguments.append(Array(as_dtype(kind.dtype), Pointer(ir.Constant(POINTER, None)), shape))
+            else:
+                value = {types.boolean: BOOL, types.float64: DOUBLE}.get(kind, INT)
+                arguments.append(Number(ir.Constant(value, ir.Undefined)))
+        pool, *arguments = arguments
+        result = {int: INT, float: DOUBLE}.get(self.__annotations__.get("return"))
+        write_kernel(module, self.__name__, self.__wrapped__, tuple(arguments), pool, result, checks_bounds=False)
+        return str(module)
 
     @functools.cached_property
     def serial(self):
