@@ -155,14 +155,21 @@ def _is_layer(comparison: Comparison) -> bool:
 
 
 def _verdict(comparisons: list[Comparison]) -> str:
+    """Say in how many rows every other library is slower, and name those where the table shows no gain."""
     raced = [c for c in comparisons if c.best]
     if not raced:
         return ""
     lost = [c for c in raced if c.best[0] < 1]
-    if not lost:
-        return f"Faster than every other library in all {len(raced)} rows."
-    where = "; ".join(f"{' '.join(c.label)} ({c.best[0]:.2f}× {c.best[1]})" for c in lost)
-    return f"Faster than every other library in {len(raced) - len(lost)} of {len(raced)} rows, slower in: {where}."
+    level = [c for c in raced if c.best[0] >= 1 and ratio_text(c.best[0]) == ratio_text(1)]
+    won = len(raced) - len(lost) - len(level)
+    if won == len(raced):
+        return f"Faster than every other library in all {won} rows."
+    rest = "".join(f", {how} in: {_rows_text(rows)}" for how, rows in (("level", level), ("slower", lost)) if rows)
+    return f"Faster than every other library in {won} of {len(raced)} rows{rest}."
+
+
+def _rows_text(comparisons: list[Comparison]) -> str:
+    return "; ".join(f"{' '.join(c.label)} ({c.best[0]:.2f}× {c.best[1]})" for c in comparisons)
 
 
 def _limits_text(limits: dict[str, Any] | None) -> str:

@@ -1,6 +1,7 @@
 """The cache of compiled kernels: on where it can be written, never stale, never torn, and off when told."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -87,6 +88,15 @@ def package(tmp_path):
 
 def test_compiled_once(call):
     assert [call(), call()] == [COMPILED, LOADED]
+
+
+def test_what_is_compiled_is_logged(call):
+    """At INFO, with its seconds; what is loaded is not."""
+    log = "import logging, sys\nlogging.basicConfig(level='INFO', stream=sys.stdout, format='%(name)s: %(message)s')\n"
+    first, second = (call(before=log) for _ in range(2))
+    log, result = first.splitlines()
+    assert re.fullmatch(r"fastsoftmax: compiled count_labels\(.*\) in \d+\.\d\d s", log)
+    assert (result, second) == (COMPILED, LOADED)
 
 
 def test_off(call, full):

@@ -72,6 +72,31 @@ def test_defaults_learn_the_digits_and_both_runs_agree(seed, capsys):
     assert err == ""  # no progress bar where stderr is no terminal
 
 
+ON_A_TERMINAL = """
+import os, pty, sys, termios
+child, terminal = pty.fork()
+if not child:
+    termios.tcsetwinsize(1, (24, 120))
+    os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+try:
+    while text := os.read(terminal, 1024):
+        sys.stdout.buffer.write(text)
+except OSError:  # its end, on Linux
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_what_compiles_is_shown(run_python, tmp_path):
+    """By a bar, from the first kernel's beginning on, and by a line; the first time only."""
+    pytest.importorskip("pty")
+    command = ["-c", ON_A_TERMINAL, "-m", "fastsoftmax", *QUICK]
+    first, second = (run_python(*command, timeout=600, NUMBA_CACHE_DIR=str(tmp_path)) for _ in range(2))
+    assert re.search(r"compiling, once on this machine: 0 kernels .*linear", first)
+    count = re.search(r"compiled (\d+) kernels in \d+\.\d s, once on this machine", first)[1]
+    assert f"compiling, once on this machine: {count} kernels" in first
+    assert "compil" not in second.replace("compiling not counted", "")
+
+
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_every_activation_learns(activation, capsys):
     assert status(["train", "--activation", activation]) == 0

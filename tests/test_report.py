@@ -102,6 +102,19 @@ def test_losses_are_told_first(results, readme):
     assert text.index("slower in") < text.index("| :--")
 
 
+def test_no_gain_is_not_called_faster(results, capsys):
+    """What a table shows as 1.0× is level."""
+    data = json.loads(results.read_text())
+    for benchmark in data["benchmarks"]:
+        if benchmark["extra_info"]["library"] == "JAX":
+            benchmark["stats"] = {"median": 0.0208, "data": [0.0208]}
+    results.write_text(json.dumps(data))
+    report.main([str(results)])
+    loss, head = "`cross_entropy_with_grad` 1,024 × 32,000", "`linear_cross_entropy_with_grad` 64 × 32 × 10"
+    verdict = f"in 1 of 3 rows, level in: {loss} (1.04× JAX), slower in: {head} (0.75× NumPy)."
+    assert verdict in capsys.readouterr().out
+
+
 def test_only_the_section_changes(results, readme):
     report.main([str(results), "--readme", str(readme)])
     once = readme.read_text()

@@ -15,7 +15,7 @@ import numpy as np
 
 import fastsoftmax
 from fastsoftmax import reference
-from fastsoftmax.cli import data
+from fastsoftmax.cli import compiling, data
 from fastsoftmax.cli.data import Array, Dataset, InputError, Split
 from fastsoftmax.cli.extras import extra
 from fastsoftmax.cli.network import (
@@ -60,6 +60,8 @@ def run(args: argparse.Namespace) -> int:
     def trained(ops: ModuleType, name: str, dtype: type = np.float32) -> Run:
         rng = np.random.default_rng(batch_seed)
         X: Array = split.X.astype(dtype, copy=False)
+        with compiling.shown(tqdm):
+            run_batches_once(ops, initial, X, split.y, args)
         # disable=None: no bar where stderr is no terminal.
         with tqdm(total=args.epochs, desc=name, unit="epoch", disable=None) as bar:
             return train(ops, initial.copy(dtype), X, split.y, args, rng, bar)
@@ -75,6 +77,14 @@ def run(args: argparse.Namespace) -> int:
     return 0 if agree else 1
 
 
+def run_batches_once(ops: ModuleType, p: Parameters, X: Array, y: Array, args: argparse.Namespace) -> None:
+    """Have what a full batch and the last one run compiled, or loaded; the weights stay as they are."""
+    p, grads = p.copy(X.dtype), p.copy(X.dtype)
+    with np.errstate(all="ignore"):
+        for size in (args.batch_size, len(X) % args.batch_size or args.batch_size):
+            loss_and_grads(ops, ACTIVATIONS[args.activation], p, X[:size], y[:size], grads)
+
+
 def train(
     ops: ModuleType, p: Parameters, X: Array, y: Array, args: argparse.Namespace, rng: np.random.Generator, bar: Any
 ) -> Run:
@@ -85,9 +95,6 @@ def train(
     seconds = 0.0
     # Overflow shows in the loss, and is reported from there.
     with np.errstate(all="ignore"):
-        # Compiles, or loads, what a full batch and the last one run; the weights stay as they are.
-        for size in (args.batch_size, len(X) % args.batch_size or args.batch_size):
-            loss_and_grads(ops, activation, p, X[:size], y[:size], grads)
         for epoch in range(args.epochs):
             start = perf_counter()
             order = rng.permutation(len(X))

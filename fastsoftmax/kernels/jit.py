@@ -132,21 +132,21 @@ class _NotCompiled:
 
 def _dispatcher(function, source, **options):
     dispatcher = cached(njit(function, **_FLAGS, **options), source)
-    dispatcher.compile = _out_of_reach_of_interrupts(_logged(dispatcher.compile, dispatcher))
+    dispatcher.compile = _out_of_reach_of_interrupts(dispatcher.compile)
+    dispatcher._compiler.compile = _logged(dispatcher._compiler.compile, function.__name__)
     DISPATCHERS.append(dispatcher)
     return dispatcher
 
 
-def _logged(compile_signature, dispatcher):
-    """Have what is compiled, not read from the cache, told to the log."""
+def _logged(compile_signature, name):
+    """Have the log told what is compiled, which what is read from the cache is not."""
 
     @functools.wraps(compile_signature)
-    def compile_and_tell(signature):
-        before, start = dispatcher.stats.cache_misses.total(), perf_counter()
-        result = compile_signature(signature)
-        if dispatcher.stats.cache_misses.total() > before:
-            name, seconds = dispatcher.py_func.__name__, perf_counter() - start
-            _LOG.info("compiled %s%s in %.2f s", name, signature, seconds, extra={"kernel": name})
+    def compile_and_tell(signature, result_type):
+        start = perf_counter()
+        _LOG.debug("compiling %s%s", name, signature, extra={"kernel": name})
+        result = compile_signature(signature, result_type)
+        _LOG.info("compiled %s%s in %.2f s", name, signature, perf_counter() - start, extra={"kernel": name})
         return result
 
     return compile_and_tell
