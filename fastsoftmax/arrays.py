@@ -6,11 +6,11 @@ last, C-contiguous. An error names the argument, what was expected and what came
 
 import math
 import operator
+import sys
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-import numpy.ma  # not later: a process that another thread forks meanwhile would wait for it for ever
 import numpy.typing as npt
 
 from fastsoftmax.kernels.labels import count_labels
@@ -38,7 +38,7 @@ def floats(name: str, value: object) -> Array:
 def _array(name: str, value: object) -> Array:
     if type(value) is np.ndarray:
         return value
-    if isinstance(value, np.ma.MaskedArray):
+    if _is_masked(value):
         raise TypeError(f"{name}: expected an array without a mask, got a masked array")
     if isinstance(value, np.ndarray):
         return value
@@ -46,6 +46,14 @@ def _array(name: str, value: object) -> Array:
         return np.asarray(value)
     except ValueError as error:
         raise ValueError(f"{name}: expected an array, got {type(value).__name__}: {error}") from None
+
+
+def _is_masked(value: object) -> bool:
+    """Tell masked arrays without importing their module: that takes 20 ms, and a lock that a fork may never give back.
+
+    Where nobody has imported it, nothing is masked.
+    """
+    return isinstance(value, getattr(sys.modules.get("numpy.ma"), "MaskedArray", ()))
 
 
 def same_dtype(name: str, array: Array, first: str, like: Array) -> None:

@@ -19,36 +19,33 @@ def run(code, **environment):
     return done.stdout.strip()
 
 
-# On a machine where Numba's own import takes longer than this, everything may take as much longer.
-NUMBA_S = 0.15
-
 TIMED = """
-import time
+import gc, time
 start = time.perf_counter()
 import numba
 numba_seconds = time.perf_counter() - start
+gc.collect()  # Numba's import leaves that to whatever makes the next 2,000 objects
 {before}
 start = time.perf_counter()
 {code}
-print(time.perf_counter() - start, numba_seconds)
+print((time.perf_counter() - start) / numba_seconds)
 """
 
 
 def assert_quick(code, limit, before=""):
-    """Some runs, each in a process of its own: one of them may be undisturbed."""
+    """Within a share of Numba's import: some runs, each in a process of its own; one of them may be undisturbed."""
     script = TIMED.format(code=code, before=before)
     run(script)  # compiles the bytecode and the kernels
     found = []
     for _ in range(RUNS):
-        seconds, numba_seconds = map(float, run(script).split())
-        found.append((seconds, numba_seconds))
-        if seconds <= limit * max(1, numba_seconds / NUMBA_S):
+        found.append(float(run(script)))
+        if found[-1] <= limit:
             return
-    raise AssertionError(f"expected {limit} s, got (and Numba's import took) {sorted(found)}")
+    raise AssertionError(f"expected {limit} of the time of Numba's import, got {sorted(found)}")
 
 
 def test_import_is_quick():
-    assert_quick("import fastsoftmax", 0.05)
+    assert_quick("import fastsoftmax", 0.1)
 
 
 def test_import_brings_no_optional_package():
@@ -78,4 +75,4 @@ import numpy as np
 import fastsoftmax as fs
 logits, labels = np.zeros(({rows}, 100), np.float32), np.zeros({rows}, np.int64)
 """
-    assert_quick("fs.cross_entropy(logits, labels)", 0.4, before)
+    assert_quick("fs.cross_entropy(logits, labels)", 0.7, before)
