@@ -25,6 +25,12 @@ def pytest_addoption(parser):
     group.addoption("--quick", action="store_true", help="small shapes; --benchmark-disable implies it")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config):
+    """Run in one process: what runs beside would be timed too."""
+    config.option.numprocesses = 0
+
+
 def pytest_configure(config):
     count = config.getoption("--threads")
     if not 1 <= count <= threads.available():

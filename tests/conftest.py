@@ -1,5 +1,6 @@
 """What the tests share: rows that hurt, a valid call of every public function, twins, processes, distances in ulp."""
 
+import collections
 import functools
 import inspect
 import itertools
@@ -39,6 +40,39 @@ WITH_AXIS = [name for name in FUNCTIONS if "axis" in inspect.signature(getattr(f
 DTYPES = [np.float32, np.float64]
 # Each kernel takes seconds to compile for each dtype and twin: the parallel twins show what they can in float32.
 RUNS = [(np.float32, "serial"), (np.float32, "parallel"), (np.float64, "serial")]
+
+
+def pytest_addoption(parser):
+    parser.addoption("--exhaustive", action="store_true", help="all combinations of parameters, and what takes long")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leave out, unless told otherwise, tests that take long, and combinations of parameters beyond pairs."""
+    if config.getoption("exhaustive") or any("::" in argument for argument in config.args):
+        return
+    ours = [item for item in items if Path(__file__).parent in item.path.parents]
+    by_test = collections.defaultdict(list)
+    for item in ours:
+        by_test[item.nodeid.partition("[")[0]].append(item)
+    kept = {item for variants in by_test.values() for item in _pairwise(variants)}
+    left_out = [item for item in ours if item not in kept or item.get_closest_marker("exhaustive")]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
+
+
+def _pairwise(variants):
+    """Choose variants of a test so that any two values of its parameters meet in one, each the best at its time."""
+    parameters = [item.callspec.params if hasattr(item, "callspec") else {} for item in variants]
+    if len(parameters[0]) < 3:  # any two are all
+        return variants
+    values = [[(name, id(value)) for name, value in sorted(given.items())] for given in parameters]
+    pairs = [set(itertools.combinations(each, 2)) for each in values]
+    chosen, missing = [], set().union(*pairs)
+    while missing:
+        best = max(range(len(variants)), key=lambda at: len(pairs[at] & missing))
+        missing -= pairs[best]
+        chosen.append(variants[best])
+    return chosen
 
 
 def pytest_generate_tests(metafunc):
@@ -241,7 +275,7 @@ def assert_ulps():
     return compare
 
 
-def run_python(*arguments, timeout=60, **environment):
+def run_python(*arguments, timeout=600, **environment):
     """Run Python in a fresh process with four threads; it must end well and in time. Returns what it printed."""
     tests = Path(__file__).parent
     paths = [str(Path(fs.__file__).parents[1]), str(tests), os.environ.get("PYTHONPATH")]

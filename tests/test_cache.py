@@ -204,7 +204,7 @@ def test_eight_processes_compile_at_once(call, site, tmp_path):
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache"), "PYTHONPATH": site}
     command = [sys.executable, "-P", "-c", CALL + REPORT]
     processes = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(8)]
-    outputs = {process.communicate(timeout=100)[0].strip() for process in processes}
+    outputs = {process.communicate(timeout=600)[0].strip() for process in processes}
     assert outputs <= {COMPILED, LOADED}
     assert [process.returncode for process in processes] == [0] * 8
     assert call() == LOADED

@@ -31,7 +31,7 @@ def run(prelude="", **environment):
     code = f"import sys\n{prelude}\nfrom fastsoftmax.cli import doctor, main\nsys.exit(main(['doctor']))"
     environment = {**CLEAN, "NUMBA_CACHE_DIR": os.environ.get("NUMBA_CACHE_DIR", ""), **environment}
     done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=600, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
     return parse(done.stdout)

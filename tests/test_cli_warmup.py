@@ -184,6 +184,7 @@ def test_kernels_that_are_not_kept_are_missed(asked_for, monkeypatch, capsys, tm
     assert re.fullmatch(r"fastsoftmax warmup: error: (\d+) of \1 kernels could not be written to '.+'\n", err)
 
 
+@pytest.mark.exhaustive
 def test_report(tmp_path):
     """Dearest first; with an empty cache, and none beside the sources, everything is compiled."""
     package = Path(warmup.__file__).parents[1]
@@ -198,6 +199,7 @@ def test_report(tmp_path):
     assert len(rows) == numbers(last + "\n")[0] == KERNELS - 32
 
 
+@pytest.mark.exhaustive
 def test_another_processor(tmp_path):
     """What is compiled for a level serves this processor where it has all of it, and is compiled for once."""
     if "x86-64-v3" not in target.levels_here():

@@ -82,7 +82,7 @@ def run(code, *arguments):
         pytest.skip("this platform protects pages in another way")
     environment = {**os.environ, "PYTHONPATH": str(Path(fs.__file__).parents[1])}
     command = [sys.executable, "-c", PREAMBLE + code, *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
 
 
 def test_outside_ends_the_process():

@@ -22,6 +22,7 @@ def available_bytes():
 
 
 pytestmark = [
+    pytest.mark.exhaustive,
     pytest.mark.skipif(available_bytes() < 1.4 * BYTES, reason=f"needs {1.4 * BYTES / 1e9:.0f} GB of free memory"),
     pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="takes too long on one processor"),
 ]

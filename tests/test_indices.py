@@ -114,6 +114,6 @@ def test_bounds_of_vectors_are_checked_on_demand():
     folders = [str(Path(fs.__file__).parents[1]), str(Path(__file__).parent)]
     environment = {**os.environ, "NUMBA_BOUNDSCHECK": "1", "PYTHONPATH": os.pathsep.join(folders)}
     run = subprocess.run(
-        [sys.executable, "-c", OUT_OF_BOUNDS], env=environment, capture_output=True, text=True, timeout=100
+        [sys.executable, "-c", OUT_OF_BOUNDS], env=environment, capture_output=True, text=True, timeout=600
     )
     assert run.returncode == 0, run.stderr

@@ -244,7 +244,7 @@ def on_one_to_five_threads(calls):
         input=pickle.dumps(calls),
         env={**os.environ, "NUMBA_NUM_THREADS": "5", "PYTHONPATH": str(Path(fs.__file__).parents[1])},
         capture_output=True,
-        timeout=300,
+        timeout=600,
     )
     assert run.returncode == 0, run.stderr.decode()
     by_threads = pickle.loads(run.stdout)

@@ -96,7 +96,7 @@ def everything(dtypes: Sequence[str]) -> Iterator[tuple[str, Any, Any]]:
             if (kernel, signature) not in seen:
                 seen.add((kernel, signature))
                 yield f"{kernel.__name__} {dtype}", kernel.dispatcher, signature
-    yield "run_tasks", pool.dispatcher(), pool.SIGNATURE
+    yield "run_tasks", pool.run_tasks.dispatcher, pool.SIGNATURE
 
 
 def folder_of_kernels() -> Path:

@@ -1,6 +1,7 @@
 """Kernels: functions over whole arrays, compiled by Numba from what `staging` writes."""
 
 import functools
+import importlib
 import logging
 import threading
 from concurrent.futures import Future
@@ -44,7 +45,40 @@ Doubles, Labels = _Arrays(1, types.float64), _Arrays(1, types.int64)
 _NUMBERS = {bool: types.boolean, int: types.int64, float: types.float64}
 
 
-class Kernel:
+class _lazy:  # noqa: N801, a decorator
+    """An attribute made when it is first asked for, as by `functools.cached_property`, but without a lock.
+
+    That has one before Python 3.12, which a child forked meanwhile would wait for for ever.
+    """
+
+    def __init__(self, make):
+        self._make = make
+
+    def __set_name__(self, owner, name):
+        self._name = name
+
+    def __get__(self, instance, owner=None):
+        if instance is None:
+            return self
+        return vars(instance).setdefault(self._name, self._make(instance))
+
+
+class _Compiled:
+    """A function that Numba compiles."""
+
+    @_lazy
+    def dispatcher(self):
+        """Give what Numba makes of it, when it is needed, and once: that takes some ms."""
+        with global_compiler_lock:
+            if "dispatcher" in vars(self):  # another thread was faster
+                return vars(self)["dispatcher"]
+            # Numba imports it to type the first array; a child that is forked meanwhile would wait for it for ever. A
+            # fork waits for this lock. Not when this module is imported: it takes 20 ms.
+            importlib.import_module("numpy.ma")
+            return vars(self).setdefault("dispatcher", self._make_dispatcher())
+
+
+class Kernel(_Compiled):
     """A function over whole arrays; before its arguments comes the pool that shares out its tasks, 0 for none.
 
     The machine code is the same for one thread and for many: loops over `prange` call a task's function, or have the
@@ -57,9 +91,7 @@ class Kernel:
         if kept:
             KERNELS.append(self)
 
-    @functools.cached_property
-    def dispatcher(self):
-        """What Numba compiles, made when it is needed: that takes some ms."""
+    def _make_dispatcher(self):
         function = self.__wrapped__
         options = {"pipeline_class": KernelCompiler, "no_cfunc_wrapper": True}
         if self._kept:
@@ -87,14 +119,14 @@ class Kernel:
         write_kernel(module, self.__name__, self.__wrapped__, tuple(arguments), pool, result, checks_bounds=False)
         return str(module)
 
-    @functools.cached_property
+    @_lazy
     def serial(self):
-        """What runs on this thread."""
+        """Give what runs on this thread."""
         return functools.partial(self.dispatcher, 0)
 
-    @functools.cached_property
+    @_lazy
     def parallel(self):
-        """What runs on Numba's pool."""
+        """Give what runs on Numba's pool."""
         return functools.partial(self.dispatcher, _pool())
 
 
@@ -152,11 +184,14 @@ def _logged(compile_signature, name):
     return compile_and_tell
 
 
-def parallel(function):
-    """Compile a function with Numba's own `prange`."""
-    if config.DISABLE_JIT:
-        return function
-    return _dispatcher(function, function, parallel=True)
+class Parallel(_Compiled):
+    """A function with Numba's own `prange`."""
+
+    def __init__(self, function):
+        functools.update_wrapper(self, function)
+
+    def _make_dispatcher(self):
+        return _dispatcher(self.__wrapped__, self.__wrapped__, parallel=True)
 
 
 _RESULTS = {None: types.void, int: types.int64, float: types.float64}

@@ -10,7 +10,7 @@ from llvmlite import ir
 from numba import prange, types
 from numba.extending import intrinsic
 
-from .jit import Labels, kernel, parallel
+from .jit import Labels, Parallel, kernel
 from .values import INT, INT32, POINTER, Number, builder, call
 
 
@@ -26,12 +26,7 @@ def _call_task(typingctx, task, closure, index):
     return types.int64(types.int64, types.int64, types.int64), codegen
 
 
-@functools.cache
-def dispatcher():
-    """Give `run_tasks` as Numba compiles it."""
-    return parallel(run_tasks)
-
-
+@Parallel
 def run_tasks(task, closure, n_tasks):
     """Call a task for each index, and give the greatest status."""
     worst = 0
@@ -46,8 +41,8 @@ SIGNATURE = (types.int64, types.int64, types.int64)
 @functools.cache
 def address():
     """Give where the machine code of `run_tasks` begins."""
-    dispatcher().compile(SIGNATURE)
-    compiled = dispatcher().overloads[SIGNATURE]
+    run_tasks.dispatcher.compile(SIGNATURE)
+    compiled = run_tasks.dispatcher.overloads[SIGNATURE]
     return compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
 
 
