@@ -101,9 +101,9 @@ def rows_of(array: Array, axis: int) -> Array:
 def contiguous(array: Array) -> Array:
     """View or copy an array as an aligned, C-contiguous one that Numba takes for writable."""
     flags = array.flags
-    if not (flags.c_contiguous and flags.aligned):
-        return np.array(array, order="C")
-    return array if flags.writeable else np.asarray(_Writable(array))
+    if flags.carray:  # all of that, in one look
+        return array
+    return np.asarray(_Writable(array)) if flags.c_contiguous and flags.aligned else np.array(array, order="C")
 
 
 class _Writable:
@@ -141,11 +141,7 @@ def buffer(
     """Give the contiguous array to compute a result in: a checked `out`, unless it overlaps an input, or a new one."""
     if out is not None:
         check_out(out, shape, dtype, name)
-        if (
-            out.flags.c_contiguous
-            and out.flags.aligned
-            and not any(np.may_share_memory(out, array) for array in inputs)
-        ):
+        if out.flags.carray and not any(np.may_share_memory(out, array) for array in inputs):
             return out
     return _aligned(shape, dtype) if aligned else np.empty(shape, dtype)
 
@@ -176,7 +172,7 @@ def rows_for(out: Array | None, like: Array, axis: int, inputs: Iterable[Array])
     The kernels finish reading an element before they write it, so `out` may be one of the inputs, but must not overlap
     one in any other way.
     """
-    if out is not None and axis == out.ndim - 1 and out.flags.c_contiguous and out.flags.aligned:
+    if out is not None and axis == out.ndim - 1 and out.flags.carray:
         rows = rows_of(out, axis)
         for array in inputs:
             if array.size and _overlaps(rows, array):

@@ -32,8 +32,8 @@ def count_for(elements: int) -> int:
 
 def run(kernel: Kernel, elements: int, *args: object) -> None:
     """Run the serial twin if `count_for` says one thread, the parallel twin else."""
-    count = count_for(elements)
-    if count == 1:
+    # Little work is told without a call of `count_for`, which takes 60 ns: 2 % of a call of 32 × 10.
+    if elements < SERIAL_BELOW or (count := count_for(elements)) == 1:
         kernel.serial(*args)
     elif pool._threading_layer == "workqueue":
         _run_on_workqueue(kernel, *args)

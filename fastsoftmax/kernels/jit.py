@@ -79,14 +79,17 @@ class _Compiled:
 
 
 class Kernel(_Compiled):
-    """A function over whole arrays; before its arguments comes the pool that shares out its tasks, 0 for none.
+    """A function over whole arrays; if it has tasks, its first argument is the pool that calls them, or `NO_POOL`.
 
     The machine code is the same for one thread and for many: loops over `prange` call a task's function, or have the
     pool call it (see `pool`).
     """
 
+    NO_POOL = 0
+
     def __init__(self, function, *, kept=True):
         functools.update_wrapper(self, staged(function))
+        self.has_tasks = _has_tasks(function)
         self._kept = kept
         if kept:
             KERNELS.append(self)
@@ -99,10 +102,11 @@ class Kernel(_Compiled):
         return njit(_entry(function), **_FLAGS, **options)
 
     def signature(self, dtype):
-        """Give the types of all arguments for a dtype, the pool's too."""
+        """Give the types of all arguments for a dtype."""
         own = from_dtype(np.dtype(dtype))
         kinds = [kind for name, kind in self.__annotations__.items() if name != "return"]
-        return (types.int64, *(_NUMBERS.get(kind) or types.Array(kind.dtype or own, kind.ndim, "C") for kind in kinds))
+        given = [_NUMBERS.get(kind) or types.Array(kind.dtype or own, kind.ndim, "C") for kind in kinds]
+        return (types.int64, *given) if self.has_tasks else tuple(given)
 
     def written(self, dtype):
         """Write it down for a dtype, and give LLVM's text of it: what is compiled, without the call from Python."""
@@ -114,7 +118,7 @@ class Kernel(_Compiled):
             else:
                 value = {types.boolean: BOOL, types.float64: DOUBLE}.get(kind, INT)
                 arguments.append(Number(ir.Constant(value, ir.Undefined)))
-        pool, *arguments = arguments
+        pool = arguments.pop(0) if self.has_tasks else _NO_POOL
         result = {int: INT, float: DOUBLE}.get(self.__annotations__.get("return"))
         write_kernel(module, self.__name__, self.__wrapped__, tuple(arguments), pool, result, checks_bounds=False)
         return str(module)
@@ -122,12 +126,19 @@ class Kernel(_Compiled):
     @_lazy
     def serial(self):
         """Give what runs on this thread."""
-        return functools.partial(self.dispatcher, 0)
+        return functools.partial(self.dispatcher, self.NO_POOL) if self.has_tasks else self.dispatcher
 
     @_lazy
     def parallel(self):
         """Give what runs on Numba's pool."""
-        return functools.partial(self.dispatcher, _pool())
+        return functools.partial(self.dispatcher, _pool()) if self.has_tasks else self.dispatcher
+
+
+_NO_POOL = Number(INT(Kernel.NO_POOL))
+
+
+def _has_tasks(function):
+    return "prange" in function.__code__.co_names
 
 
 def _pool():
@@ -209,7 +220,7 @@ def _entry(function):
         return result(types.StarArgTuple(args)), codegen
 
     code = function.__code__
-    names = ", ".join(["pool", *code.co_varnames[: code.co_argcount]])
+    names = ", ".join(["pool"] * _has_tasks(function) + [*code.co_varnames[: code.co_argcount]])
     entry = eval(f"lambda {names}: call({names})", {"call": call})  # which Numba reads the names of arguments from
     entry.__name__ = entry.__qualname__ = function.__name__
     entry.__module__ = function.__module__
@@ -219,7 +230,8 @@ def _entry(function):
 def _call_kernel(context, builder, signature, values, function):
     """Build the call of a kernel, and raise what its status says."""
     (kinds,), values = signature.args, cgutils.unpack_tuple(builder, values[0])
-    pool, *arguments = (_argument(context, builder, *given) for given in zip(kinds, values, strict=True))
+    arguments = [_argument(context, builder, *given) for given in zip(kinds, values, strict=True)]
+    pool = arguments.pop(0) if _has_tasks(function) else _NO_POOL
     result = None if signature.return_type == types.void else context.get_value_type(signature.return_type)
     name = builder.module.get_unique_name(function.__name__)
     scope = write_kernel(

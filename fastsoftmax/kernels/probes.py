@@ -4,7 +4,7 @@ import numpy as np
 from numba import prange
 
 from .elementary import exp_scaled, scale_of
-from .jit import probe
+from .jit import Line, probe
 from .lanes import lanes_of, splat
 from .memory import finish_streams, load, store, stream, unaligned
 
@@ -70,12 +70,12 @@ def exp(array, repeats, pieces):
 
 
 @probe
-def exp_of_a_vector(array):
+def exp_of_a_vector(array: Line):
     """Compute the exp of one vector."""
     store(array, 0, exp_scaled(load(array, 0), scale_of(load(array, 0))))
 
 
 def assembly() -> str:
     """Compile a kernel that is nothing but the exp of a vector, and give its assembly: one from the cache has none."""
-    exp_of_a_vector.dispatcher.compile("void(int64, float32[::1])")
+    exp_of_a_vector.dispatcher.compile(exp_of_a_vector.signature(np.float32))
     return next(iter(exp_of_a_vector.dispatcher.inspect_asm().values()))
