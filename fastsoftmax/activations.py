@@ -260,7 +260,9 @@ def softmax_jacobian(probs: object, *, axis: int = -1) -> Array:
            [-0.25,  0.25]])
     """
     array = arrays.floats("probs", probs)
-    return reference.softmax_jacobian(array, axis=arrays.class_axis("probs", array, axis))
+    axis = arrays.class_axis("probs", array, axis)
+    with np.errstate(all="ignore"):
+        return reference.softmax_jacobian(array, axis=axis)
 
 
 def _row_by_row(regimes: dict[str, Kernel], axis: int, out: Array | None, **inputs: object) -> Array:

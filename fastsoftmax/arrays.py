@@ -42,6 +42,8 @@ def _array(name: str, value: object) -> Array:
         raise TypeError(f"{name}: expected an array without a mask, got a masked array")
     if isinstance(value, np.ndarray):
         return value
+    if isinstance(value, (list, tuple)) and _holds_masked(value):
+        raise TypeError(f"{name}: expected arrays without a mask, got a {type(value).__name__} with a masked array")
     try:
         return np.asarray(value)
     except ValueError as error:
@@ -54,6 +56,11 @@ def _is_masked(value: object) -> bool:
     Where nobody has imported it, nothing is masked.
     """
     return isinstance(value, getattr(sys.modules.get("numpy.ma"), "MaskedArray", ()))
+
+
+def _holds_masked(values: list[Any] | tuple[Any, ...]) -> bool:
+    """Tell whether there is a masked array, whose mask NumPy would forget, in nested lists."""
+    return any(_is_masked(each) or (isinstance(each, (list, tuple)) and _holds_masked(each)) for each in values)
 
 
 def same_dtype(name: str, array: Array, first: str, like: Array) -> None:
@@ -122,6 +129,8 @@ def check_out(out: object, shape: tuple[int, ...], dtype: np.dtype[Any], name: s
     """Require `out` to be a writable array of this shape and dtype."""
     if not isinstance(out, np.ndarray):
         raise TypeError(f"{name}: expected an array or None, got {type(out).__name__}")
+    if type(out) is not np.ndarray and _is_masked(out):
+        raise TypeError(f"{name}: expected an array without a mask, got a masked array")
     if out.dtype != dtype or not out.dtype.isnative:
         raise TypeError(f"{name}: expected {dtype}, got {out.dtype}")
     if out.shape != shape:
@@ -269,7 +278,7 @@ def upstream(dloss: object, reduction: str, logits: Array, axis: int) -> tuple[f
     if array.shape != expected:
         raise ValueError(f'dloss: expected shape {expected} for reduction="{reduction}", got {array.shape}')
     if reduction == "none":
-        with np.errstate(over="ignore"):  # what is too large is infinite
+        with np.errstate(all="ignore"):  # what is too large is infinite, what is too small is zero
             return 1.0, contiguous(array.astype(logits.dtype, copy=False)).reshape(-1)
     return float(array), none
 

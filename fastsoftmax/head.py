@@ -151,7 +151,8 @@ def linear_cross_entropy_with_grad(
             if inputs_grad:
                 threads.multiply(linear.input_grad, products, logits, w, dinputs[chunk])
             threads.multiply(linear.weight_grad, products, x[chunk], logits, dweight, chunk.start > 0)
-        dbias[...] = bias_sums
+        with np.errstate(all="ignore"):
+            dbias[...] = bias_sums
     loss = reduce(losses, counted, reduction, x.dtype, y.shape)
     dinputs, dweight, dbias = map(arrays.settle, targets, out or (None, None, None))
     return loss, LinearGrads(dinputs if inputs_grad else None, dweight, dbias if bias is not None else None)

@@ -153,15 +153,19 @@ def cross_entropy_with_grad(
 def reduce(losses: Array, counted: int, reduction: Reduction, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Any:
     """Reduce the rows' float64 losses and round once, to the dtype of the logits; what is too large is infinite."""
     if reduction == "none":
-        with np.errstate(over="ignore"):
+        with np.errstate(all="ignore"):
             return losses.astype(dtype, copy=False).reshape(shape)[()]
     total = kernels.total_loss.serial(losses)
     if reduction == "mean":
         total = total / counted if counted else math.nan
     if total >= _TOO_LARGE[dtype]:  # NumPy would warn
         total = math.inf
+    elif total < _NORMAL[dtype]:  # it may underflow, of which NumPy would tell if it were asked to
+        with np.errstate(all="ignore"):
+            return dtype.type(total)
     return dtype.type(total)
 
 
+_NORMAL = {dtype: float(np.finfo(dtype).tiny) for dtype in (np.dtype(np.float32), np.dtype(np.float64))}
 # From here on a float64 is rounded to infinity.
 _TOO_LARGE = {np.dtype(np.float32): (2 - 2.0**-24) * 2.0**127, np.dtype(np.float64): math.inf}

@@ -4,6 +4,7 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from numba.core.compiler_lock import global_compiler_lock
 from numba.np.ufunc import parallel as pool
@@ -93,11 +94,34 @@ def _short_spins() -> Iterator[None]:
 
 
 def _threads_are_gone() -> bool:
-    """Whether Numba believes in threads that this process, a fork of the one that launched them, does not have."""
+    """Whether Numba believes in threads that this process, a fork of the one that launched them, does not have.
+
+    It has Python's threads, at least the one that imports this, and maybe others', such as a BLAS's. OpenMP's are
+    gone if what is left is fewer than those that it launches, or if this process runs what its parent runs: then they
+    may all be others'. Wrong in doubt, a child that launched its own is slower; the other way round it would die.
+    """
+    if not pool._is_initialized:
+        return False
     try:
-        return bool(pool._is_initialized) and len(os.listdir("/proc/self/task")) == 1
+        tasks = {int(task) for task in os.listdir("/proc/self/task")}
     except OSError:  # no /proc: no fork to fear where this module was there to see it
         return False
+    others = len(tasks - {thread.native_id for thread in threading.enumerate()})
+    if pool._threading_layer == "omp":
+        return others < pool._get_num_threads() - 1 or _is_forked()  # type: ignore[attr-defined]  # set when launched
+    return others == 0
+
+
+def _is_forked() -> bool:
+    """Whether this process is a fork of its parent: each program that is begun has addresses of its own.
+
+    They differ even between two runs of the same program, unless the system is told not to choose them at random.
+    """
+    try:
+        ours, theirs = (Path(f"/proc/{process}/auxv").read_bytes() for process in ("self", os.getppid()))
+    except OSError:
+        return False
+    return ours == theirs
 
 
 # GNU OpenMP kills a forked child at its first parallel kernel.

@@ -175,7 +175,7 @@ class _NotCompiled:
 
 def _dispatcher(function, source, **options):
     dispatcher = cached(njit(function, **_FLAGS, **options), source)
-    dispatcher.compile = _out_of_reach_of_interrupts(dispatcher.compile)
+    dispatcher.compile = _on_a_thread_of_its_own(dispatcher.compile)
     dispatcher._compiler.compile = _logged(dispatcher._compiler.compile, function.__name__)
     DISPATCHERS.append(dispatcher)
     return dispatcher
@@ -258,8 +258,12 @@ def _argument(context, builder, kind, value):
     return Number(value if kind != types.boolean else builder.trunc(value, BOOL))
 
 
-def _out_of_reach_of_interrupts(compile_signature):
-    """Have the main thread's kernels compiled by another thread.
+# LLVM recurses: 64 KB, to which an application may set the stacks of its threads, end the process.
+_COMPILER_STACK = 16 * 2**20
+
+
+def _on_a_thread_of_its_own(compile_signature):
+    """Have kernels compiled by a thread that no interrupt reaches, and that has a stack to do it on.
 
     A KeyboardInterrupt can leave Numba's tables half written, so that the kernel never compiles again. It only comes to
     the main thread: that one stops waiting, and the compilation is finished for the next call. A thread that is
@@ -268,8 +272,7 @@ def _out_of_reach_of_interrupts(compile_signature):
 
     @functools.wraps(compile_signature)
     def compile_apart(signature):
-        main = threading.current_thread() is threading.main_thread()
-        if not main or global_compiler_lock.is_locked():
+        if global_compiler_lock.is_locked():  # by this thread
             return compile_signature(signature)
         compiled = Future()
 
@@ -281,7 +284,7 @@ def _out_of_reach_of_interrupts(compile_signature):
 
         thread = threading.Thread(target=work, name="fastsoftmax compiles")
         try:
-            thread.start()
+            _start_with_stack(thread, _COMPILER_STACK)
         except RuntimeError:  # at exit, or where there is no room for a thread
             return compile_signature(signature)
         result = compiled.result()
@@ -289,3 +292,12 @@ def _out_of_reach_of_interrupts(compile_signature):
         return result
 
     return compile_apart
+
+
+def _start_with_stack(thread, size):
+    """Start a thread on a larger stack than others may have; the size is the whole process's, so it is put back."""
+    before = threading.stack_size(size)
+    try:
+        thread.start()
+    finally:
+        threading.stack_size(before)
