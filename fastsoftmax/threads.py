@@ -96,9 +96,8 @@ def _short_spins() -> Iterator[None]:
 def _threads_are_gone() -> bool:
     """Whether Numba believes in threads that this process, a fork of the one that launched them, does not have.
 
-    It has Python's threads, at least the one that imports this, and maybe others', such as a BLAS's. OpenMP's are
-    gone if what is left is fewer than those that it launches, or if this process runs what its parent runs: then they
-    may all be others'. Wrong in doubt, a child that launched its own is slower; the other way round it would die.
+    Threads of Python's own, such as a queue's, are none of them; others' may be a BLAS's, so that a fork with such
+    threads counts as well. It may have launched its own before it imported this: then it is slower. Else it would die.
     """
     if not pool._is_initialized:
         return False
@@ -106,10 +105,7 @@ def _threads_are_gone() -> bool:
         tasks = {int(task) for task in os.listdir("/proc/self/task")}
     except OSError:  # no /proc: no fork to fear where this module was there to see it
         return False
-    others = len(tasks - {thread.native_id for thread in threading.enumerate()})
-    if pool._threading_layer == "omp":
-        return others < pool._get_num_threads() - 1 or _is_forked()  # type: ignore[attr-defined]  # set when launched
-    return others == 0
+    return tasks <= {thread.native_id for thread in threading.enumerate()} or _is_forked()
 
 
 def _is_forked() -> bool:

@@ -243,6 +243,30 @@ print(os.waitpid(child, 0)[1])
     assert run_python("-c", code, NUMBA_THREADING_LAYER="omp") == "0"
 
 
+@needs_fork
+@pytest.mark.parametrize("others", ["a thread", "threads of a BLAS", "neither"])
+def test_import_in_a_forked_child_that_has_threads(others, run_python):
+    """Its own, such as that of a queue: they are not those that the parent had."""
+    code = """
+import os, sys, threading
+import numba
+import numpy as np
+numba.set_num_threads(4)
+child = os.fork()
+if child == 0:
+    if sys.argv[1] == "a thread":
+        threading.Thread(target=threading.Event().wait, daemon=True).start()
+    if sys.argv[1] == "threads of a BLAS":
+        np.ones((500, 500)) @ np.ones((500, 500))
+    from callers import digest
+    digest()
+    os._exit(0)
+print(os.waitpid(child, 0)[1])
+"""
+    told = {"NUMBA_THREADING_LAYER": "omp", "OPENBLAS_NUM_THREADS": "8"}
+    assert run_python("-c", code, others, **told) == "0"
+
+
 def test_import_after_the_threads(run_python, layer):
     """Threads that were launched before this library came are used."""
     code = """

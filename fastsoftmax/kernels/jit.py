@@ -18,6 +18,7 @@ from numba.np.numpy_support import as_dtype, from_dtype
 
 from .cache import cached
 from .library import KernelCompiler
+from .rounding import to_nearest
 from .scopes import NO_MEMORY, OUT_OF_BOUNDS
 from .staging import staged, write_kernel
 from .values import BOOL, DOUBLE, INT, INT32, POINTER, Number, Pointer
@@ -238,9 +239,10 @@ def _call_kernel(context, builder, signature, values, function):
         builder.module, name, function, tuple(arguments), pool, result, checks_bounds=context.enable_boundscheck
     )
     place = cgutils.alloca_once(builder, result or INT)
-    status = builder.call(
-        scope.function, [*(leaf.ir for leaf in leaves(tuple(arguments))), pool.ir, builder.bitcast(place, POINTER)]
-    )
+    with to_nearest(builder):
+        status = builder.call(
+            scope.function, [*(leaf.ir for leaf in leaves(tuple(arguments))), pool.ir, builder.bitcast(place, POINTER)]
+        )
     for value, error, message in ((NO_MEMORY, MemoryError, ()), (OUT_OF_BOUNDS, IndexError, ("vector out of bounds",))):
         with cgutils.if_unlikely(builder, builder.icmp_unsigned("==", status, INT32(value))):
             context.call_conv.return_user_exc(builder, error, message)

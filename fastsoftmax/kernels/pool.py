@@ -11,6 +11,7 @@ from numba import prange, types
 from numba.extending import intrinsic
 
 from .jit import Labels, Parallel, kernel
+from .rounding import to_nearest
 from .values import INT, INT32, POINTER, Number, builder, call
 
 
@@ -21,7 +22,9 @@ def _call_task(typingctx, task, closure, index):
     def codegen(context, build, signature, args):
         kind = ir.FunctionType(INT32, [POINTER, INT])
         function = build.inttoptr(args[0], ir.PointerType(kind))
-        return build.zext(build.call(function, [build.inttoptr(args[1], POINTER), args[2]]), INT)
+        with to_nearest(build):
+            status = build.call(function, [build.inttoptr(args[1], POINTER), args[2]])
+        return build.zext(status, INT)
 
     return types.int64(types.int64, types.int64, types.int64), codegen
 

@@ -12,6 +12,9 @@ LEVELS = {
 }
 
 
+X86 = llvm.get_process_triple().startswith(("x86_64", "i686"))
+
+
 def _has_avx512() -> bool:
     """Whether Numba compiles for AVX-512: for this processor, or for features that it was told."""
     features = config.CPU_FEATURES
