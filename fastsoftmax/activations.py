@@ -267,14 +267,15 @@ def softmax_jacobian(probs: object, *, axis: int = -1) -> Array:
 
 def _row_by_row(regimes: dict[str, Kernel], axis: int, out: Array | None, **inputs: object) -> Array:
     """Run a kernel whose inputs and result all have one shape and dtype."""
-    (name, first), *others = ((name, arrays.floats(name, value)) for name, value in inputs.items())
-    for other_name, other in others:
-        arrays.same_dtype(other_name, other, name, first)
+    given = [(name, value, arrays.floats(name, value)) for name, value in inputs.items()]
+    first, *others = arrays.one_dtype(*given) if len(given) > 1 else [given[0][2]]
+    name = given[0][0]
+    for (other_name, _, _), other in zip(given[1:], others, strict=True):
         arrays.same_shape(other_name, other, name, first)
     axis = arrays.class_axis(name, first, axis)
     if out is not None:
         arrays.check_out(out, first.shape, first.dtype)
-    rows_in = [arrays.rows_of(array, axis) for array in (first, *(other for _, other in others))]
+    rows_in = [arrays.rows_of(array, axis) for array in (first, *others)]
     rows = arrays.rows_for(out, first, axis, rows_in)
     threads.run(choose(rows_in, rows, **regimes), rows.size, *rows_in, rows)
     return arrays.deliver(rows, out, first, axis)

@@ -42,12 +42,29 @@ def _array(name: str, value: object) -> Array:
         raise TypeError(f"{name}: expected an array without a mask, got a masked array")
     if isinstance(value, np.ndarray):
         return value
+    if value is None:
+        raise TypeError(f"{name}: expected an array, got None")
+    if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
+        return _of_dlpack(name, value)
     if isinstance(value, (list, tuple)) and _holds_masked(value):
         raise TypeError(f"{name}: expected arrays without a mask, got a {type(value).__name__} with a masked array")
     try:
-        return np.asarray(value)
+        array = np.asarray(value)
     except ValueError as error:
         raise ValueError(f"{name}: expected an array, got {type(value).__name__}: {error}") from None
+    except Exception as error:  # as PyTorch's of tensors that need a gradient
+        raise TypeError(f"{name}: expected an array, got {type(value).__name__}: {error}") from error
+    if array.dtype == object and hasattr(value, "to_numpy"):
+        what = f"{type(value).__name__} of objects, which .to_numpy(float) makes numbers of"
+        raise TypeError(f"{name}: expected float32, float64 or integers, got a {what}")
+    return array
+
+
+def _of_dlpack(name: str, value: object) -> Array:
+    try:
+        return np.from_dlpack(value)  # type: ignore[arg-type]  # any object that has the two methods
+    except Exception as error:  # as of memory that is not the CPU's
+        raise TypeError(f"{name}: expected an array, got {type(value).__name__}: {error}") from error
 
 
 def _is_masked(value: object) -> bool:
@@ -63,10 +80,27 @@ def _holds_masked(values: list[Any] | tuple[Any, ...]) -> bool:
     return any(_is_masked(each) or (isinstance(each, (list, tuple)) and _holds_masked(each)) for each in values)
 
 
-def same_dtype(name: str, array: Array, first: str, like: Array) -> None:
-    """Require an array to have the dtype of the first."""
-    if array.dtype != like.dtype:
-        raise TypeError(f"{name}: expected {like.dtype} like {first}, got {array.dtype}")
+def one_dtype(*given: tuple[str, object, Array]) -> list[Array]:
+    """Give arrays one dtype: lists and integers take that of the floating arrays beside them.
+
+    Each is given by its name, what came, and what was made of that.
+    """
+    dtype = given[0][2].dtype
+    for _, _, array in given:
+        if array.dtype != dtype:
+            break
+    else:
+        return [array for _, _, array in given]
+    (first, like), *others = [(name, array) for name, value, array in given if not _takes_any_dtype(value)]
+    for name, array in others:
+        if array.dtype != like.dtype:
+            raise TypeError(f"{name}: expected {like.dtype} like {first}, got {array.dtype}")
+    with np.errstate(all="ignore"):
+        return [array.astype(like.dtype, copy=False) for _, _, array in given]
+
+
+def _takes_any_dtype(value: object) -> bool:
+    return isinstance(value, (list, tuple, int, float)) or np.asarray(value).dtype.kind in "iu"
 
 
 def same_shape(name: str, array: Array, first: str, like: Array) -> None:
@@ -88,6 +122,8 @@ def matrix(name: str, value: object, rows: int | None = None, columns: int | Non
 def class_axis(name: str, array: Array, axis: object) -> int:
     """Take the axis of the classes as a number from 0; there must be a class."""
     index = integer("axis", axis)
+    if array.ndim == 0:
+        raise ValueError(f"{name}: expected at least one axis, that of the classes, got a scalar")
     if not -array.ndim <= index < array.ndim:
         raise ValueError(f"axis: expected one of the {array.ndim} axes of {name}, got {index}")
     if array.shape[index] == 0:
@@ -218,6 +254,8 @@ def class_labels(
 ) -> tuple[Array, int, int]:
     """Take class indices, one a row: (flat labels, index to ignore, number of labels that count)."""
     array = _array("labels", labels)
+    if isinstance(labels, (list, tuple)) and array.size == 0:
+        array = array.astype(np.int64)  # NumPy takes it for an array of floats
     if array.dtype.kind not in "iu":
         raise TypeError(f"labels: expected integers, one a row, got {array.dtype}")
     if array.shape != shape:

@@ -18,7 +18,7 @@ def linear(inputs: object, weight: object, bias: object = None, *, out: Array | 
     Parameters
     ----------
     inputs : array_like of float32 or float64, shape (N, D)
-        X. Integers are taken as float64.
+        X. Integers are taken as float64, or as the dtype of a floating argument beside them, and so are lists.
     weight : array_like, shape (D, C)
         W, the dtype of `inputs`.
     bias : array_like, shape (C,), optional
@@ -63,7 +63,7 @@ def weight_grad(inputs: object, doutputs: object, *, out: Array | None = None) -
     Parameters
     ----------
     inputs : array_like of float32 or float64, shape (N, D)
-        X. Integers are taken as float64.
+        X. Integers are taken as float64, or as the dtype of a floating argument beside them, and so are lists.
     doutputs : array_like, shape (N, C)
         ∂L/∂z, the dtype of `inputs`.
     out : ndarray, shape (D, C), optional
@@ -159,7 +159,7 @@ def input_grad(doutputs: object, weight: object, *, out: Array | None = None) ->
     """
     dz = arrays.matrix("doutputs", doutputs)
     w = arrays.matrix("weight", weight, columns=dz.shape[1])
-    arrays.same_dtype("weight", w, "doutputs", dz)
+    dz, w = arrays.one_dtype(("doutputs", doutputs, dz), ("weight", weight, w))
     result = arrays.buffer(out, (len(dz), len(w)), dz.dtype, dz, w, aligned=True)
     dz, w = arrays.contiguous(dz), arrays.contiguous(w)
     if dz.shape[1] <= _FEW_COLUMNS and result.nbytes >= regimes.STREAM_BYTES:
@@ -175,7 +175,7 @@ def linear_backward(inputs: object, weight: object, doutputs: object) -> LinearG
     Parameters
     ----------
     inputs : array_like of float32 or float64, shape (N, D)
-        X. Integers are taken as float64.
+        X. Integers are taken as float64, or as the dtype of a floating argument beside them, and so are lists.
     weight : array_like, shape (D, C)
         W, the dtype of `inputs`.
     doutputs : array_like, shape (N, C)
@@ -198,9 +198,10 @@ def linear_backward(inputs: object, weight: object, doutputs: object) -> LinearG
     >>> grads.dinputs, grads.dbias
     (array([[1.5, 2. ]]), array([0.5]))
     """
-    x, dz = _sides(inputs, doutputs)
+    x = arrays.matrix("inputs", inputs)
+    dz = arrays.matrix("doutputs", doutputs, len(x))
     w = arrays.matrix("weight", weight, x.shape[1], dz.shape[1])
-    arrays.same_dtype("weight", w, "inputs", x)
+    x, w, dz = arrays.one_dtype(("inputs", inputs, x), ("weight", weight, w), ("doutputs", doutputs, dz))
     return LinearGrads(input_grad(dz, w), weight_grad(x, dz), bias_grad(dz))
 
 
@@ -208,13 +209,14 @@ def checked_layer(inputs: object, weight: object, bias: object) -> tuple[Array, 
     """Check the arguments of a linear layer."""
     x = arrays.matrix("inputs", inputs)
     w = arrays.matrix("weight", weight, x.shape[1])
-    arrays.same_dtype("weight", w, "inputs", x)
+    given = ("inputs", inputs, x), ("weight", weight, w)
     if bias is None:
+        x, w = arrays.one_dtype(*given)
         return x, w, None
     b = arrays.floats("bias", bias)
     if b.shape != w.shape[1:]:
         raise ValueError(f"bias: expected shape {w.shape[1:]}, got {b.shape}")
-    arrays.same_dtype("bias", b, "inputs", x)
+    x, w, b = arrays.one_dtype(*given, ("bias", bias, b))
     return x, w, b
 
 
@@ -222,5 +224,5 @@ def _sides(inputs: object, doutputs: object) -> tuple[Array, Array]:
     """Check the arguments of a weight's gradient."""
     x = arrays.matrix("inputs", inputs)
     dz = arrays.matrix("doutputs", doutputs, len(x))
-    arrays.same_dtype("doutputs", dz, "inputs", x)
+    x, dz = arrays.one_dtype(("inputs", inputs, x), ("doutputs", doutputs, dz))
     return x, dz

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from numba.core import config
 from numba.core.compiler_lock import global_compiler_lock
 from numba.np.ufunc import parallel as pool
 
@@ -75,7 +76,12 @@ def launch() -> None:
     """
     if not pool._is_initialized:
         with global_compiler_lock, _short_spins(), openmp.count_kept():
-            pool._launch_threads()
+            try:
+                pool._launch_threads()
+            except ValueError as error:
+                layer = config.THREADING_LAYER  # type: ignore[attr-defined]
+                problem = f"expected a threading layer that can be loaded, got {layer!r}"
+                raise ValueError(f"NUMBA_THREADING_LAYER: {problem}: {' '.join(str(error).split())}") from error
 
 
 @contextmanager

@@ -17,14 +17,14 @@ _IS_POSSIBLE = hasattr(_C, "sched_getcpu") and hasattr(_C, "gettid")
 
 
 class _Caller(threading.local):
-    """A thread that calls: where its workers were last kept off, what they were told, and what they may do else."""
+    """A caller: where its workers were last kept off, what they were told, and where they could run before."""
 
     place: tuple[int, int] | None = None
     told: dict[int, set[int]]
-    allowed: set[int]
+    had: dict[int, set[int]]
 
     def __init__(self) -> None:
-        self.told = {}
+        self.told, self.had = {}, {}
 
 
 _caller = _Caller()
@@ -53,18 +53,19 @@ def keep_off(count: int) -> None:
     place = _C.sched_getcpu(), count
     if place == _caller.place:
         return
-    _caller.place = place
     allowed = os.sched_getaffinity(0)
     if not 1 < count <= len(allowed):
         return
+    _caller.place = place
     ids = np.empty(count, np.int64)
     thread_ids.parallel(ids)
     elsewhere = allowed - {place[0]}
-    _caller.allowed = allowed
     try:
         for worker in {int(i) for i in ids} - {threading.get_native_id()}:
-            if os.sched_getaffinity(worker) in (allowed, _caller.told.get(worker)):
+            now = os.sched_getaffinity(worker)
+            if now in (allowed, _caller.told.get(worker)):
                 os.sched_setaffinity(worker, elsewhere)
+                _caller.had.setdefault(worker, now)
                 _caller.told[worker] = elsewhere
     except OSError:  # not allowed in this sandbox
         return
@@ -74,6 +75,7 @@ def _let_go() -> None:
     """Let the caller's workers run where they could before they were told."""
     while _caller.told:
         worker, told = _caller.told.popitem()
+        had = _caller.had.pop(worker)
         with suppress(OSError):  # it has ended
             if os.sched_getaffinity(worker) == told:
-                os.sched_setaffinity(worker, _caller.allowed)
+                os.sched_setaffinity(worker, had)

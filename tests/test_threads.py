@@ -134,6 +134,19 @@ def test_without_openmp(monkeypatch):
         assert openmp._of_pool() is None
 
 
+def test_layer_that_cannot_be_loaded(run_python):
+    code = """
+import numpy as np
+import fastsoftmax as fs
+try:
+    fs.softmax(np.zeros((1000, 100)))
+except ValueError as error:
+    print(error)
+"""
+    message = run_python("-c", code, NUMBA_THREADING_LAYER="none such")
+    assert message.startswith("NUMBA_THREADING_LAYER: expected a threading layer that can be loaded, got 'none such': ")
+
+
 def test_one_thread_launches(monkeypatch):
     """Threads that come first at the same time: one launches, and the environment is what it was."""
     inside = []

@@ -135,6 +135,19 @@ assert places() == [every] * len(places()), places()
     run_python("-c", ("import torch\n" if first == "torch" else "") + PREAMBLE + code, **TWO)
 
 
+def test_a_caller_that_was_bound_to_its_workers_processor(run_python):
+    """For one call, in which there is nowhere else for the worker to go; there is afterwards."""
+    code = """
+call_on(first)
+os.sched_setaffinity(0, {second})
+fs.logsumexp(z)
+os.sched_setaffinity(0, every)
+call_on(second)
+assert sorted(places(), key=len)[0] == every - {second}, places()
+"""
+    run_python("-c", PREAMBLE + code, **TWO)
+
+
 @pytest.mark.parametrize("is_shared", [True, False])
 @pytest.mark.parametrize("kept_off", [True, False])
 def test_others_on_openmp(kept_off, is_shared, run_python, tmp_path):
@@ -163,7 +176,7 @@ assert free == {is_shared}, places()
 def test_workers_that_are_gone_are_not_let_go(run_python):
     code = """
 call_on(first)
-workers._caller.told[2**22 + 1] = {first}
+workers._caller.told[2**22 + 1], workers._caller.had[2**22 + 1] = {first}, every
 workers._let_go()
 assert places() == [every] * len(places())
 """

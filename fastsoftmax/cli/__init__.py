@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from fastsoftmax._version import __version__
 from fastsoftmax.cli import doctor, train, warmup
-from fastsoftmax.cli.data import InputError
+from fastsoftmax.cli.errors import InputError
 from fastsoftmax.cli.network import ACTIVATIONS
 from fastsoftmax.cli.train import TrainingError
 from fastsoftmax.kernels.target import LEVELS
@@ -48,7 +48,14 @@ def _add_train(commands: "argparse._SubParsersAction[_Parser]") -> None:
     )
     parser.set_defaults(run=train.run, parser=parser)
     add = parser.add_argument
-    add("--data", type=Path, metavar="FILE", help=".npz with X and y, or .csv, label last (default: digits)")
+    add("--data", type=Path, metavar="FILE", help=".npz with X and y, .csv or .csv.gz (default: digits)")
+    add(
+        "--label",
+        metavar="COLUMN",
+        help="name or number of the .csv's column of labels (default: the one named label, class, target, species or "
+        "y, else the last)",
+    )
+    add("--drop", action="append", default=[], metavar="COLUMN", help="leave a column of the .csv out; may be repeated")
     add("--hidden", type=_integer(1), metavar="N", default=128, help="units of the hidden layer (default: %(default)s)")
     add("--activation", choices=ACTIVATIONS, default="relu", help="of the hidden layer (default: %(default)s)")
     add("--epochs", type=_integer(1), metavar="N", default=20, help="passes over the data (default: %(default)s)")
@@ -134,6 +141,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     SystemExit
         With status 2 for bad input and 130 for an interrupt, after one line on stderr.
     """
+    _mend_streams()
     args, unknown = _parser().parse_known_args(argv)
     command: _Parser = args.parser
     if unknown:
@@ -150,7 +158,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         command.exit(130, f"{command.prog}: interrupted\n")
-    except BrokenPipeError:  # the reader has left, as `head` does: nobody is there to be told, at exit neither
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # the reader has left, as `head` does: nobody is there to be told
+        _discard_output()
+        return 1
+    except OSError as error:  # what is read or written of files is an InputError: this is stdout, on a full disk
+        _discard_output()
+        sys.stderr.write(command.line(f"the output cannot be written: {error.strerror}"))
         return 1
     return status
+
+
+def _mend_streams() -> None:
+    """Let streams that were closed take anything, and others what their encoding has no character for."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, for the process
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _discard_output() -> None:
+    """Have what is still to be written, and is tried at exit, go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

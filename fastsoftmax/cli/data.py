@@ -1,15 +1,19 @@
 """Data sets: the digits that come with the package, `.npz` and `.csv` files, and what may be in them."""
 
-import csv
+import gzip
 import zipfile
-from array import array
-from collections.abc import Callable
+import zlib
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import IO, Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
+from fastsoftmax.cli import tables
+from fastsoftmax.cli.errors import InputError
+from fastsoftmax.cli.tables import Table
 
 Array: TypeAlias = npt.NDArray[Any]
 
@@ -19,10 +23,6 @@ _FEWEST_ROWS = 10
 _EXACT = 2**53  # below this float64 holds every integer
 
 
-class InputError(ValueError):
-    """What the user gave is wrong: the message is all they need to see."""
-
-
 class Dataset(NamedTuple):
     """Features X (N, D), classes y (N,) counted from 0, and the label that each class had."""
 
@@ -30,6 +30,7 @@ class Dataset(NamedTuple):
     X: Array
     y: Array
     classes: Array
+    label_column: str = ""  # which one it was of several that could have been
 
 
 class Split(NamedTuple):
@@ -43,40 +44,44 @@ class Split(NamedTuple):
     scale: Array
 
 
-class _Table(NamedTuple):
-    X: Array
-    labels: Array
-    place: Callable[[int, int | None], str]  # of a row and a column, or of a row and its label
-
-
-def load(path: Path | None) -> Dataset:
-    """Load a `.npz` or `.csv` file, or the digits.
+def load(path: Path | None, label: str | None = None, drop: Sequence[str] = ()) -> Dataset:
+    """Load a `.npz` or `.csv` file, or the digits; `label` and `drop` name columns of a `.csv`.
 
     Raises
     ------
     InputError
         If there is no such file or it is not as it should be.
     """
+    is_text = path is not None and path.name.lower().endswith((".csv", ".csv.gz"))
+    for option, given in (("--label", label), ("--drop", drop)):
+        if given and not is_text:
+            raise InputError(f"argument {option}: expected a .csv file as --data, whose columns it could name")
     if path is None:
         with (resources.files("fastsoftmax.cli") / "datasets" / "digits.npz").open("rb") as file:
             return _checked("digits", _read_npz(file))
     try:
-        match path.suffix.lower():
-            case ".npz":
-                with open(path, "rb") as file:
-                    return _checked(repr(path.name), _read_npz(file))
-            case ".csv":
-                with open(path, encoding="utf-8-sig", newline="") as text:
-                    return _checked(repr(path.name), _read_csv(text))
-            case suffix:
-                raise InputError(f"expected a .npz or .csv file, got {suffix!r}")
+        if is_text:
+            with _open_text(path) as text:
+                return _checked(repr(path.name), tables.read(text, label, drop))
+        if path.suffix.lower() == ".npz":
+            with open(path, "rb") as file:
+                return _checked(repr(path.name), _read_npz(file))
+        raise InputError(f"expected a .npz, .csv or .csv.gz file, got {path.suffix!r}")
     except InputError as error:
         raise InputError(f"argument --data: {str(path)!r}: {error}") from None
-    except OSError as error:
-        raise InputError(f"argument --data: {str(path)!r}: cannot be read: {error.strerror}") from None
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(
+            f"argument --data: {str(path)!r}: cannot be read: {getattr(error, 'strerror', None) or error}"
+        ) from None
 
 
-def _read_npz(file: IO[bytes]) -> _Table:
+def _open_text(path: Path) -> IO[str]:
+    if path.suffix.lower() == ".gz":
+        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
+    return open(path, encoding="utf-8-sig", newline="")
+
+
+def _read_npz(file: IO[bytes]) -> Table:
     """Read the arrays `X` and `y`."""
     if not zipfile.is_zipfile(file):
         raise InputError("expected an .npz file as numpy.savez writes it, got something else")
@@ -102,55 +107,12 @@ def _read_npz(file: IO[bytes]) -> _Table:
     def place(row: int, column: int | None) -> str:
         return f"y[{row}]" if column is None else f"X[{row}, {column}]"
 
-    return _Table(X, labels, place)
+    return Table(X, labels, place, "")
 
 
-def _read_csv(file: IO[str]) -> _Table:
-    """Read lines of numbers with the label last; a first line whose last entry is no number is a header."""
-    values = array("d")
-    lines: list[int] = []
-    width = 0
-    reader = csv.reader(file)
-    try:
-        for cells in reader:
-            if len(cells) < 2 and not "".join(cells).strip():
-                continue
-            if not width:
-                width = len(cells)
-                if width < 2:
-                    raise InputError(f"expected at least 2 columns with commas between them, got {width}")
-                if not _is_number(cells[-1]):
-                    continue
-            if len(cells) != width:
-                raise InputError(f"expected {width} columns as before, got {len(cells)} in line {reader.line_num}")
-            try:
-                values.extend(map(float, cells))
-            except ValueError:
-                column = [_is_number(cell) for cell in cells].index(False)
-                place = f"line {reader.line_num}, column {column + 1}"
-                raise InputError(f"expected a number, got {cells[column]!r} in {place}") from None
-            lines.append(reader.line_num)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"expected UTF-8 text with commas: {error}") from None
-    table = np.array(values).reshape(len(lines), max(width, 1))
-    return _Table(
-        table[:, :-1],
-        table[:, -1],
-        lambda row, column: f"line {lines[row]}, column {width if column is None else column + 1}",
-    )
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
-
-
-def _checked(name: str, table: _Table) -> Dataset:
+def _checked(name: str, table: Table) -> Dataset:
     """Require enough rows of finite features and of labels that are integers, and count the classes from 0."""
-    X, labels, place = table
+    X, labels, place, label_column = table
     if len(X) < _FEWEST_ROWS:
         raise InputError(f"expected at least {_FEWEST_ROWS} rows, got {len(X)}")
     largest = np.finfo(np.float32).max
@@ -161,15 +123,18 @@ def _checked(name: str, table: _Table) -> Dataset:
             raise InputError(
                 f"expected finite numbers in float32's range, got {X[row, column]} in {place(row, column)}"
             )
-    exact = labels.astype(np.float64)
-    whole = (exact >= 0) & (exact < _EXACT) & (np.floor(exact) == exact)
-    if not whole.all():
-        row = int(np.argmin(whole))
-        raise InputError(f"expected labels that are integers from 0 up, got {labels[row]:g} in {place(row, None)}")
+    if labels.dtype.kind != "U":
+        exact = labels.astype(np.float64)
+        whole = (exact >= 0) & (exact < _EXACT) & (np.floor(exact) == exact)
+        if not whole.all():
+            row = int(np.argmin(whole))
+            found = f"{labels[row]:g}" if labels.dtype.kind == "f" else str(labels[row])
+            raise InputError(f"expected labels that are integers from 0 to 2⁵³ − 1, got {found} in {place(row, None)}")
+        labels = labels.astype(np.int64)
     classes, y = np.unique(labels, return_inverse=True)
     if len(classes) < 2:
-        raise InputError(f"expected at least 2 classes, got only the label {int(classes[0])}")
-    return Dataset(name, X, y.astype(np.int64), classes.astype(np.int64))
+        raise InputError(f"expected at least 2 classes, got only the label {classes[0]}")
+    return Dataset(name, X, y.astype(np.int64), classes, label_column)
 
 
 def split(dataset: Dataset, rng: np.random.Generator) -> Split:

@@ -14,7 +14,7 @@ from llvmlite import binding as llvm
 from fastsoftmax import threads
 from fastsoftmax._version import __version__
 from fastsoftmax.cli import machine
-from fastsoftmax.cli.data import InputError
+from fastsoftmax.cli.errors import InputError
 from fastsoftmax.cli.warmup import folder_of_kernels, numba_config
 from fastsoftmax.kernels import probes
 
@@ -22,6 +22,8 @@ from fastsoftmax.kernels import probes
 _IN_MEMORY = 2**28
 # They make NumPy's BLAS, or NumPy itself, do without instructions that the CPU has.
 _CPU_TYPES = ("OPENBLAS_CORETYPE", "MKL_ENABLE_INSTRUCTIONS", "NPY_DISABLE_CPU_FEATURES")
+# They bind OpenMP's threads to processors that they name.
+_BINDING = ("GOMP_CPU_AFFINITY", "KMP_AFFINITY", "OMP_PLACES")
 
 
 def run(_: argparse.Namespace) -> int:
@@ -39,11 +41,16 @@ def _settings() -> Iterator[str]:
     """Look for problems in the environment, and in Numba's file of settings."""
     if numba_config.BOUNDSCHECK:
         yield "NUMBA_BOUNDSCHECK is set, which makes kernels slower: unset it"
+    if int(numba_config.OPT) < 3:
+        yield f"NUMBA_OPT is {int(numba_config.OPT)}, which makes kernels up to fifteen times slower: unset it"
     if os.environ.get("OMP_WAIT_POLICY", "").lower() == "active":
         yield (
             "OMP_WAIT_POLICY is active: Numba's threads spin after each kernel and take the processors from NumPy's "
             "matrix products: unset it"
         )
+    for name in _BINDING:
+        if os.environ.get(name):
+            yield f"{name} is set, which can bind several of Numba's threads to one processor: unset it"
     for name in _CPU_TYPES:
         if os.environ.get(name):
             yield f"{name} is set, which can make NumPy slower than this CPU allows: unset it"
@@ -99,7 +106,8 @@ def _threads(problems: list[str]) -> Iterator[tuple[str, str]]:
         layer, count = numba.threading_layer(), numba.get_num_threads()  # type: ignore[attr-defined]
     except ValueError as error:
         yield "threading layer", "none"
-        problems.append(f"Numba has no threads ({' '.join(str(error).split())}): unset NUMBA_THREADING_LAYER")
+        why = " ".join(str(error.__cause__ or error).split())
+        problems.append(f"Numba has no threads ({why}): unset NUMBA_THREADING_LAYER")
         return
     yield "threading layer", layer
     yield "threads", f"{count}, of {processors} processors available"
@@ -110,7 +118,15 @@ def _threads(problems: list[str]) -> Iterator[tuple[str, str]]:
             "Under the threading layer workqueue one caller at a time runs on all threads, the others on one each: "
             "install OpenMP (libgomp) or tbb"
         )
-    if count != processors:
+    elif not numba_config.DISABLE_JIT and (running := machine.threads_that_run(count)) < count:
+        problems.append(f"kernels run on {running} of Numba's {count} threads: unset OMP_THREAD_LIMIT and OMP_DYNAMIC")
+    quota = machine.quota()
+    if quota is not None and quota < min(count, processors):
+        problems.append(
+            f"this container or control group may use {quota:.3g} of {processors} processors (cpu.max), and is stopped "
+            f"when it has: set NUMBA_NUM_THREADS to {max(1, int(quota))}"
+        )
+    elif count != processors:
         problems.append(
             f"the number of Numba's threads is {count} where {processors} processors are available: "
             f"set NUMBA_NUM_THREADS to {processors}"

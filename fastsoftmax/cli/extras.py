@@ -4,7 +4,7 @@ import importlib
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
-from fastsoftmax.cli.data import InputError
+from fastsoftmax.cli.errors import InputError
 
 _Item = TypeVar("_Item")
 

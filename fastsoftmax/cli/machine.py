@@ -1,17 +1,21 @@
 """What the machine does: memory bandwidth, the vector exp's throughput, and the registers it is compiled to."""
 
+import contextlib
 import re
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 
+import numba
 import numpy as np
 
 from fastsoftmax import threads
 from fastsoftmax.arrays import Array
 from fastsoftmax.kernels import probes
 from fastsoftmax.kernels.jit import Kernel
+from fastsoftmax.kernels.pool import thread_ids
 
 # A measurement moves at least this much, and the best of several counts: a limit is what was reached once.
 _TRAFFIC = 2**28
@@ -69,6 +73,48 @@ def _best(run: Callable[[], object]) -> float:
         run()
         durations.append(time.perf_counter() - start)
     return min(durations)
+
+
+# Threads -----------------------------------------------------------------------------------------------------------
+
+_CGROUPS = Path("/sys/fs/cgroup")
+
+
+def threads_that_run(count: int) -> int:
+    """Count those of Numba's OpenMP threads that do a part of a loop with as many parts; else all."""
+    if numba.threading_layer() != "omp" or threads._lost_in_fork:  # type: ignore[attr-defined]
+        return count
+    ids = np.empty(count, np.int64)
+    thread_ids.parallel(ids)
+    return len(set(ids.tolist()))
+
+
+def quota() -> float | None:
+    """Give how many processors' time Linux lets this process's control groups use; None for all."""
+    folders = [_CGROUPS]
+    try:
+        own = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        own = []
+    for line in own:
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            group = _CGROUPS / path.lstrip("/")
+            folders += [group, *(parent for parent in group.parents if _CGROUPS in parent.parents)]
+        elif "cpu" in controllers.split(","):
+            folders += [_CGROUPS / controllers / path.lstrip("/"), _CGROUPS / controllers, _CGROUPS / "cpu"]
+    quotas = [quota for folder in folders if (quota := _quota_of(folder)) is not None]
+    return min(quotas, default=None)
+
+
+def _quota_of(group: Path) -> float | None:
+    """Read it of one group, by the second version of control groups, or by the first."""
+    for names in (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")):
+        with contextlib.suppress(OSError, ValueError):
+            quota, period = " ".join((group / name).read_text() for name in names).split()
+            if float(quota) > 0:  # "max" is no number, and -1 is no limit
+                return float(quota) / float(period)
+    return None
 
 
 # Registers ---------------------------------------------------------------------------------------------------------

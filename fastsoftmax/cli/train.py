@@ -16,7 +16,8 @@ import numpy as np
 import fastsoftmax
 from fastsoftmax import reference
 from fastsoftmax.cli import compiling, data
-from fastsoftmax.cli.data import Array, Dataset, InputError, Split
+from fastsoftmax.cli.data import Array, Dataset, Split
+from fastsoftmax.cli.errors import InputError
 from fastsoftmax.cli.extras import extra
 from fastsoftmax.cli.network import (
     ACTIVATIONS,
@@ -49,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the command, and return the exit status: 1 where the two loss curves do not agree."""
     tqdm = extra("tqdm", "cli").tqdm
     _check_outputs(args)
-    dataset = data.load(args.data)
+    dataset = data.load(args.data, args.label, args.drop)
     # The same three streams of random numbers for every run.
     split_seed, weight_seed, batch_seed = np.random.SeedSequence(args.seed).spawn(3)
     split = data.split(dataset, np.random.default_rng(split_seed))
@@ -148,6 +149,8 @@ def _print_problem(args: argparse.Namespace, dataset: Dataset, split: Split) -> 
         f"data: {dataset.name}, {n_rows:,} rows of {n_columns:,} features in {n_classes:,} classes; "
         f"{len(split.X):,} to train on, {len(split.X_held_out):,} held out"
     )
+    if dataset.label_column:
+        print(f"labels: {dataset.label_column}")
     print(
         f"network: {n_columns:,} inputs, {args.hidden:,} hidden ({args.activation}), {n_classes:,} classes; "
         f"{args.epochs:,} epochs of {-(-len(split.X) // args.batch_size):,} batches, float32, seed {args.seed}"

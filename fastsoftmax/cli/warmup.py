@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from numba.core import config
 
-from fastsoftmax.cli.data import InputError
+from fastsoftmax.cli.errors import InputError
 from fastsoftmax.cli.extras import progress
 from fastsoftmax.kernels import pool
 from fastsoftmax.kernels.cache import folder_of, is_kept

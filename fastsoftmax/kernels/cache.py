@@ -14,6 +14,7 @@ import hashlib
 import os
 import pickle
 import tempfile
+import time
 from pathlib import Path
 
 import llvmlite
@@ -136,7 +137,8 @@ class _Files:
         """Write what was compiled for a key."""
         data = pickle.dumps(data, protocol=-1)
         content = _digest(key, data) + data
-        with tempfile.NamedTemporaryFile(dir=self._folder, delete=False) as file:
+        self._remove_leftovers()
+        with tempfile.NamedTemporaryFile(dir=self._folder, suffix=_UNFINISHED, delete=False) as file:
             try:
                 file.write(content)
                 file.close()
@@ -144,6 +146,13 @@ class _Files:
             except BaseException:
                 Path(file.name).unlink(missing_ok=True)
                 raise
+
+    def _remove_leftovers(self):
+        """Remove what processes that were killed while they wrote have left: what is older than an hour."""
+        for path in self._folder.glob(f"*{_UNFINISHED}"):
+            with contextlib.suppress(OSError):
+                if path.stat().st_mtime < time.time() - 3600:
+                    path.unlink()
 
     def holds(self, key):
         """Whether there is a file for a key."""
@@ -158,6 +167,8 @@ class _Files:
         digest = hashlib.sha256(repr(key).encode()).hexdigest()[:16]
         return f"{self._name}-{digest}.kernel"
 
+
+_UNFINISHED = ".tmp"
 
 _SOURCES = sources.digest()
 
