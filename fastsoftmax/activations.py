@@ -267,15 +267,21 @@ def softmax_jacobian(probs: object, *, axis: int = -1) -> Array:
 
 def _row_by_row(regimes: dict[str, Kernel], axis: int, out: Array | None, **inputs: object) -> Array:
     """Run a kernel whose inputs and result all have one shape and dtype."""
-    given = [(name, value, arrays.floats(name, value)) for name, value in inputs.items()]
-    first, *others = arrays.one_dtype(*given) if len(given) > 1 else [given[0][2]]
-    name = given[0][0]
-    for (other_name, _, _), other in zip(given[1:], others, strict=True):
-        arrays.same_shape(other_name, other, name, first)
+    found = [arrays.floats(name, value) for name, value in inputs.items()]
+    if len(found) > 1:
+        found = _alike(inputs, found)
+    name, first = next(iter(inputs)), found[0]
     axis = arrays.class_axis(name, first, axis)
     if out is not None:
         arrays.check_out(out, first.shape, first.dtype)
-    rows_in = [arrays.rows_of(array, axis) for array in (first, *others)]
+    rows_in = [arrays.rows_of(array, axis) for array in found]
     rows = arrays.rows_for(out, first, axis, rows_in)
     threads.run(choose(rows_in, rows, **regimes), rows.size, *rows_in, rows)
     return arrays.deliver(rows, out, first, axis)
+
+
+def _alike(inputs: dict[str, object], found: list[Array]) -> list[Array]:
+    """Give two arrays one dtype, and require one shape of them."""
+    (name, other_name), (first, other) = inputs, found
+    arrays.same_shape(other_name, other, name, first)
+    return found if first.dtype == other.dtype else arrays.one_dtype(inputs, found)

@@ -26,7 +26,7 @@ _LINE = 64
 def floats(name: str, value: object) -> Array:
     """Take float32 and float64 as they are, integers as float64."""
     array = _array(name, value)
-    if array.dtype in _FLOATS and array.dtype.isnative:
+    if array.dtype in _FLOATS:
         return array
     if array.dtype.newbyteorder("=") in _FLOATS:
         return array.astype(array.dtype.newbyteorder("="))
@@ -80,23 +80,19 @@ def _holds_masked(values: list[Any] | tuple[Any, ...]) -> bool:
     return any(_is_masked(each) or (isinstance(each, (list, tuple)) and _holds_masked(each)) for each in values)
 
 
-def one_dtype(*given: tuple[str, object, Array]) -> list[Array]:
-    """Give arrays one dtype: lists and integers take that of the floating arrays beside them.
+def one_dtype(given: dict[str, object], found: list[Array]) -> list[Array]:
+    """Give arrays of several dtypes one: lists and integers take that of the floating arrays beside them.
 
-    Each is given by its name, what came, and what was made of that.
+    `given` is what came, by its names, and `found` what was made of it.
     """
-    dtype = given[0][2].dtype
-    for _, _, array in given:
-        if array.dtype != dtype:
-            break
-    else:
-        return [array for _, _, array in given]
-    (first, like), *others = [(name, array) for name, value, array in given if not _takes_any_dtype(value)]
+    (first, like), *others = [
+        (name, array) for (name, value), array in zip(given.items(), found, strict=True) if not _takes_any_dtype(value)
+    ]
     for name, array in others:
         if array.dtype != like.dtype:
             raise TypeError(f"{name}: expected {like.dtype} like {first}, got {array.dtype}")
     with np.errstate(all="ignore"):
-        return [array.astype(like.dtype, copy=False) for _, _, array in given]
+        return [array.astype(like.dtype, copy=False) for array in found]
 
 
 def _takes_any_dtype(value: object) -> bool:
@@ -122,9 +118,9 @@ def matrix(name: str, value: object, rows: int | None = None, columns: int | Non
 def class_axis(name: str, array: Array, axis: object) -> int:
     """Take the axis of the classes as a number from 0; there must be a class."""
     index = integer("axis", axis)
-    if array.ndim == 0:
-        raise ValueError(f"{name}: expected at least one axis, that of the classes, got a scalar")
     if not -array.ndim <= index < array.ndim:
+        if array.ndim == 0:
+            raise ValueError(f"{name}: expected at least one axis, that of the classes, got a scalar")
         raise ValueError(f"axis: expected one of the {array.ndim} axes of {name}, got {index}")
     if array.shape[index] == 0:
         raise ValueError(f"{name}: expected at least one class, got shape {array.shape} with axis {index}")
@@ -254,10 +250,10 @@ def class_labels(
 ) -> tuple[Array, int, int]:
     """Take class indices, one a row: (flat labels, index to ignore, number of labels that count)."""
     array = _array("labels", labels)
-    if isinstance(labels, (list, tuple)) and array.size == 0:
-        array = array.astype(np.int64)  # NumPy takes it for an array of floats
     if array.dtype.kind not in "iu":
-        raise TypeError(f"labels: expected integers, one a row, got {array.dtype}")
+        if array.size or not isinstance(labels, (list, tuple)):
+            raise TypeError(f"labels: expected integers, one a row, got {array.dtype}")
+        array = array.astype(np.int64)  # NumPy takes an empty list for floats
     if array.shape != shape:
         raise ValueError(f"labels: expected shape {shape}, got {array.shape}")
     ignored = integer("ignore_index", ignore_index)
@@ -278,7 +274,7 @@ def class_labels(
 
 
 def _int64(labels: Array, ignored: int) -> Array:
-    if labels.dtype == _INT64 and labels.dtype.isnative:
+    if labels.dtype == _INT64:
         return labels
     converted = labels.astype(np.int64)
     if labels.dtype.kind == "u" and labels.dtype.itemsize == 8:

@@ -159,7 +159,8 @@ def input_grad(doutputs: object, weight: object, *, out: Array | None = None) ->
     """
     dz = arrays.matrix("doutputs", doutputs)
     w = arrays.matrix("weight", weight, columns=dz.shape[1])
-    dz, w = arrays.one_dtype(("doutputs", doutputs, dz), ("weight", weight, w))
+    if dz.dtype != w.dtype:
+        dz, w = arrays.one_dtype({"doutputs": doutputs, "weight": weight}, [dz, w])
     result = arrays.buffer(out, (len(dz), len(w)), dz.dtype, dz, w, aligned=True)
     dz, w = arrays.contiguous(dz), arrays.contiguous(w)
     if dz.shape[1] <= _FEW_COLUMNS and result.nbytes >= regimes.STREAM_BYTES:
@@ -201,7 +202,8 @@ def linear_backward(inputs: object, weight: object, doutputs: object) -> LinearG
     x = arrays.matrix("inputs", inputs)
     dz = arrays.matrix("doutputs", doutputs, len(x))
     w = arrays.matrix("weight", weight, x.shape[1], dz.shape[1])
-    x, w, dz = arrays.one_dtype(("inputs", inputs, x), ("weight", weight, w), ("doutputs", doutputs, dz))
+    if not x.dtype == w.dtype == dz.dtype:
+        x, w, dz = arrays.one_dtype({"inputs": inputs, "weight": weight, "doutputs": doutputs}, [x, w, dz])
     return LinearGrads(input_grad(dz, w), weight_grad(x, dz), bias_grad(dz))
 
 
@@ -209,14 +211,15 @@ def checked_layer(inputs: object, weight: object, bias: object) -> tuple[Array, 
     """Check the arguments of a linear layer."""
     x = arrays.matrix("inputs", inputs)
     w = arrays.matrix("weight", weight, x.shape[1])
-    given = ("inputs", inputs, x), ("weight", weight, w)
     if bias is None:
-        x, w = arrays.one_dtype(*given)
+        if x.dtype != w.dtype:
+            x, w = arrays.one_dtype({"inputs": inputs, "weight": weight}, [x, w])
         return x, w, None
     b = arrays.floats("bias", bias)
     if b.shape != w.shape[1:]:
         raise ValueError(f"bias: expected shape {w.shape[1:]}, got {b.shape}")
-    x, w, b = arrays.one_dtype(*given, ("bias", bias, b))
+    if not x.dtype == w.dtype == b.dtype:
+        x, w, b = arrays.one_dtype({"inputs": inputs, "weight": weight, "bias": bias}, [x, w, b])
     return x, w, b
 
 
@@ -224,5 +227,6 @@ def _sides(inputs: object, doutputs: object) -> tuple[Array, Array]:
     """Check the arguments of a weight's gradient."""
     x = arrays.matrix("inputs", inputs)
     dz = arrays.matrix("doutputs", doutputs, len(x))
-    x, dz = arrays.one_dtype(("inputs", inputs, x), ("doutputs", doutputs, dz))
+    if x.dtype != dz.dtype:
+        x, dz = arrays.one_dtype({"inputs": inputs, "doutputs": doutputs}, [x, dz])
     return x, dz

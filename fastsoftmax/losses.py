@@ -158,14 +158,15 @@ def reduce(losses: Array, counted: int, reduction: Reduction, dtype: np.dtype[An
     total = kernels.total_loss.serial(losses)
     if reduction == "mean":
         total = total / counted if counted else math.nan
-    if total >= _TOO_LARGE[dtype]:  # NumPy would warn
-        total = math.inf
-    elif total < _NORMAL[dtype]:  # it may underflow, of which NumPy would tell if it were asked to
-        with np.errstate(all="ignore"):
-            return dtype.type(total)
-    return dtype.type(total)
+    tiny, too_large = _RANGE[dtype]
+    if tiny <= total < too_large:
+        return dtype.type(total)
+    with np.errstate(all="ignore"):
+        return dtype.type(total)
 
 
-_NORMAL = {dtype: float(np.finfo(dtype).tiny) for dtype in (np.dtype(np.float32), np.dtype(np.float64))}
-# From here on a float64 is rounded to infinity.
-_TOO_LARGE = {np.dtype(np.float32): (2 - 2.0**-24) * 2.0**127, np.dtype(np.float64): math.inf}
+# Between these a float64 is rounded to nothing that is subnormal or infinite, of which NumPy would tell.
+_RANGE = {
+    np.dtype(np.float32): (2.0**-126, (2 - 2.0**-24) * 2.0**127),
+    np.dtype(np.float64): (2.0**-1022, math.inf),
+}

@@ -120,6 +120,27 @@ def test_beside_the_sources(call, package):
     assert kernels(package / "kernels" / "__pycache__")
 
 
+@pytest.mark.parametrize("name", ["site-packages", "dist-packages"])
+def test_not_beside_what_is_installed(call, tmp_path, name):
+    """An installer would leave it there, a package that is empty and can be imported; only where home is no folder."""
+    package = copy(tmp_path / name)
+    home = {"NUMBA_CACHE_DIR": "", "HOME": str(tmp_path / "home"), "XDG_CACHE_HOME": str(tmp_path / "home")}
+    assert call(PYTHONPATH=str(package.parent), **home) == COMPILED
+    assert kernels(tmp_path / "home")
+    assert not kernels(package)
+    assert call(PYTHONPATH=str(package.parent), **dict.fromkeys(home, NOWHERE) | {"NUMBA_CACHE_DIR": ""}) == COMPILED
+    assert kernels(package)
+
+
+def test_a_relative_folder_is_that_of_the_start(call, tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    go = "import os, fastsoftmax\nos.chdir('elsewhere')\n"
+    assert [call(before=go, NUMBA_CACHE_DIR="cache") for _ in range(2)] == [COMPILED, LOADED]
+    assert kernels(tmp_path / "cache")
+    assert not any((tmp_path / "elsewhere").iterdir())
+
+
 @pytest.mark.parametrize("folder", ["asked for", "beside the sources"])
 def test_folder_may_only_be_read(call, package, tmp_path, folder):
     """As in an image whose builder compiled the kernels: they serve users who can write nowhere, or only at home."""

@@ -70,8 +70,33 @@ class _BesideSources(_CacheLocator):
         return str(self._line)
 
 
+def _locators():
+    """Give Numba's choices of a folder, but what is installed is no place to write to.
+
+    What an installer does not know it leaves behind, and that could be imported as an empty package.
+    """
+    choices = FunctionCache._impl_class._locator_classes
+    if {"site-packages", "dist-packages"} & set(Path(__file__).parts):
+        return sorted(choices, key=lambda choice: "InTree" in choice.__name__)
+    return choices
+
+
 class _Implementation(FunctionCache._impl_class):
-    _locator_classes = (*FunctionCache._impl_class._locator_classes, _BesideSources)
+    _locator_classes = (*_locators(), _BesideSources)
+
+
+# From where a relative NUMBA_CACHE_DIR is meant: the process may go elsewhere before its first call.
+_START = os.path.abspath(".")
+
+
+@contextlib.contextmanager
+def _folder_from_the_start():
+    asked_for = config.CACHE_DIR
+    config.CACHE_DIR = os.path.join(_START, asked_for) if asked_for else asked_for
+    try:
+        yield
+    finally:
+        config.CACHE_DIR = asked_for
 
 
 class _KernelCache(FunctionCache):
@@ -80,12 +105,13 @@ class _KernelCache(FunctionCache):
     _impl_class = _Implementation
 
     def __init__(self, function):
-        super().__init__(function)
-        locator, file = self._impl.locator, function.__code__.co_filename
-        self.can_write = not isinstance(locator, _BesideSources)
-        readable = [Path(self._cache_path), _BesideSources(function, file)._folder]
-        if config.CACHE_DIR:
-            readable.append(Path(config.CACHE_DIR, locator.get_suitable_cache_subpath(file)))
+        with _folder_from_the_start():
+            super().__init__(function)
+            locator, file = self._impl.locator, function.__code__.co_filename
+            self.can_write = not isinstance(locator, _BesideSources)
+            readable = [Path(self._cache_path), _BesideSources(function, file)._folder]
+            if config.CACHE_DIR:
+                readable.append(Path(config.CACHE_DIR, locator.get_suitable_cache_subpath(file)))
         self._cache_file = _Files(readable, self._impl.filename_base)
 
     def load_overload(self, sig, target_context):
