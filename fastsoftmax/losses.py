@@ -102,7 +102,8 @@ def cross_entropy_with_grad(
     dloss : float or array_like, optional
         The upstream gradient: a scalar for "mean" and "sum", one a row for "none". Ones if left out.
     out : ndarray, optional
-        Receives the gradient: shape and dtype of `logits`. ``out=logits`` works in place and needs no memory.
+        Receives the gradient: shape and dtype of `logits`. ``out=logits`` works in place, and with the classes on the
+        last axis it needs no memory; with others it needs twice that of the logits.
 
     Returns
     -------

@@ -37,12 +37,19 @@ def test_closed_where_there_is_an_error(redirect):
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no full device here")
-@pytest.mark.parametrize("command", COMMANDS[:2])
+@pytest.mark.parametrize("command", [*COMMANDS[:2], "doctor"])
 def test_full(command):
     done = run(command, "> /dev/full")
     name = command.split()[0]
     assert done.returncode == 1
     assert done.stderr == f"fastsoftmax {name}: error: the output cannot be written: No space left on device\n"
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no full device here")
+@pytest.mark.parametrize("option", ["--version", "--help", "train --help"])
+def test_full_before_there_is_a_command(option):
+    done = run(option, "> /dev/full")
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
 
 
 def test_encoding(tmp_path):

@@ -142,7 +142,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         With status 2 for bad input and 130 for an interrupt, after one line on stderr.
     """
     _mend_streams()
-    args, unknown = _parser().parse_known_args(argv)
+    parser = _parser()
+    try:
+        args, unknown = parser.parse_known_args(argv)
+    except SystemExit:  # after --help or --version, or an error
+        try:
+            sys.stdout.flush()
+        except OSError as error:
+            _give_up_output(parser, error)
+            raise SystemExit(1) from None
+        raise
     command: _Parser = args.parser
     if unknown:
         command.error(f"unrecognized arguments: {' '.join(unknown)}")
@@ -158,12 +167,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         command.exit(130, f"{command.prog}: interrupted\n")
-    except BrokenPipeError:  # the reader has left, as `head` does: nobody is there to be told
-        _discard_output()
-        return 1
-    except OSError as error:  # what is read or written of files is an InputError: this is stdout, on a full disk
-        _discard_output()
-        sys.stderr.write(command.line(f"the output cannot be written: {error.strerror}"))
+    except OSError as error:  # what is read or written of files is an InputError: this is stdout
+        _give_up_output(command, error)
         return 1
     return status
 
@@ -178,6 +183,8 @@ def _mend_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def _discard_output() -> None:
-    """Have what is still to be written, and is tried at exit, go nowhere."""
+def _give_up_output(parser: _Parser, error: OSError) -> None:
+    """Send what is still to be written, and is tried at exit, nowhere; say why, if the reader has not left as `head`."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if not isinstance(error, BrokenPipeError):
+        sys.stderr.write(parser.line(f"the output cannot be written: {error.strerror}"))
