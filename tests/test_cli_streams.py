@@ -48,7 +48,7 @@ def test_full(command):
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no full device here")
 @pytest.mark.parametrize("option", ["--version", "--help", "train --help"])
 def test_full_before_there_is_a_command(option):
-    done = run(option, "> /dev/full")
+    done = run(option, "> /dev/full", PYTHONUNBUFFERED="")  # else argparse ignores it
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
 
 

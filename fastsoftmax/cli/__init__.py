@@ -184,7 +184,7 @@ def _mend_streams() -> None:
 
 
 def _give_up_output(parser: _Parser, error: OSError) -> None:
-    """Send what is still to be written, and is tried at exit, nowhere; say why, if the reader has not left as `head`."""
+    """Drop what is still to be written, and is tried at exit; say why, unless the reader has left, as `head` does."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if not isinstance(error, BrokenPipeError):
         sys.stderr.write(parser.line(f"the output cannot be written: {error.strerror}"))
