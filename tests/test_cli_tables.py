@@ -93,6 +93,11 @@ def test_columns_are_dropped():
     assert table.place(0, 1) == "line 2, column 4"
 
 
+def test_the_labels_are_not_dropped():
+    with pytest.raises(InputError, match="--drop: expected other columns than that of the labels, got column 4"):
+        read(text(*X.T, Y), drop=["4"])
+
+
 WINE = text(Y, *X.T)
 ALCOHOL = text(Y, *X.T, range(500, 500 + N_ROWS))
 CODES = np.array([10115, 20095, 80331])[Y]

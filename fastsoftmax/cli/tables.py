@@ -49,6 +49,8 @@ def read(file: IO[str], label: str | None = None, drop: Sequence[str] = ()) -> T
     header = _header(beginning)
     column, how = _label_column(header, width, label)
     dropped = {_column_of(name, header, width, "--drop") for name in drop}
+    if column in dropped:
+        raise InputError(f"--drop: expected other columns than that of the labels, got {how}: --label chooses another")
     features = [at for at in range(width) if at != column and at not in dropped]
     if not features:
         raise InputError(f"expected at least one column of features beside the labels' and those to drop, got {width}")
