@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from fastsoftmax import arrays, reference, threads
-from fastsoftmax.arrays import Array
+from fastsoftmax import arrays, conversions, reference, threads
+from fastsoftmax.conversions import Array
 from fastsoftmax.kernels import blocked
 from fastsoftmax.kernels import softmax as kernels
 from fastsoftmax.kernels.jit import Kernel
@@ -140,7 +140,7 @@ def logsumexp(logits: object, *, axis: int = -1, keepdims: bool = False, out: Ar
     >>> float(fs.logsumexp(np.array([1000.0, 1000.0])))
     1000.6931471805599
     """
-    array = arrays.floats("logits", logits)
+    array = conversions.floats("logits", logits)
     axis = arrays.class_axis("logits", array, axis)
     kept = (1,) if keepdims else ()
     shape = array.shape[:axis] + kept + array.shape[axis + 1 :]
@@ -259,7 +259,7 @@ def softmax_jacobian(probs: object, *, axis: int = -1) -> Array:
     array([[ 0.25, -0.25],
            [-0.25,  0.25]])
     """
-    array = arrays.floats("probs", probs)
+    array = conversions.floats("probs", probs)
     axis = arrays.class_axis("probs", array, axis)
     with np.errstate(all="ignore"):
         return reference.softmax_jacobian(array, axis=axis)
@@ -267,7 +267,7 @@ def softmax_jacobian(probs: object, *, axis: int = -1) -> Array:
 
 def _row_by_row(regimes: dict[str, Kernel], axis: int, out: Array | None, **inputs: object) -> Array:
     """Run a kernel whose inputs and result all have one shape and dtype."""
-    found = [arrays.floats(name, value) for name, value in inputs.items()]
+    found = [conversions.floats(name, value) for name, value in inputs.items()]
     if len(found) > 1:
         found = _alike(inputs, found)
     name, first = next(iter(inputs)), found[0]
@@ -284,4 +284,4 @@ def _alike(inputs: dict[str, object], found: list[Array]) -> list[Array]:
     """Give two arrays one dtype, and require one shape of them."""
     (name, other_name), (first, other) = inputs, found
     arrays.same_shape(other_name, other, name, first)
-    return found if first.dtype == other.dtype else arrays.one_dtype(inputs, found)
+    return found if first.dtype == other.dtype else conversions.one_dtype(inputs, found)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastsoftmax import arrays, threads
-from fastsoftmax.arrays import Array
+from fastsoftmax.conversions import Array
 from fastsoftmax.kernels import cross_entropy, linear
 from fastsoftmax.kernels import linear_cross_entropy as kernels
 from fastsoftmax.kernels.regimes import FEW_COLUMNS

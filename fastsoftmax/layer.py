@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from fastsoftmax import arrays, threads
-from fastsoftmax.arrays import Array
+from fastsoftmax import arrays, conversions, threads
+from fastsoftmax.conversions import Array
 from fastsoftmax.kernels import linear as kernels
 from fastsoftmax.kernels import reductions, regimes
 from fastsoftmax.reference import LinearGrads
@@ -160,7 +160,7 @@ def input_grad(doutputs: object, weight: object, *, out: Array | None = None) ->
     dz = arrays.matrix("doutputs", doutputs)
     w = arrays.matrix("weight", weight, columns=dz.shape[1])
     if dz.dtype != w.dtype:
-        dz, w = arrays.one_dtype({"doutputs": doutputs, "weight": weight}, [dz, w])
+        dz, w = conversions.one_dtype({"doutputs": doutputs, "weight": weight}, [dz, w])
     result = arrays.buffer(out, (len(dz), len(w)), dz.dtype, dz, w, aligned=True)
     dz, w = arrays.contiguous(dz), arrays.contiguous(w)
     if dz.shape[1] <= _FEW_COLUMNS and result.nbytes >= regimes.STREAM_BYTES:
@@ -203,7 +203,7 @@ def linear_backward(inputs: object, weight: object, doutputs: object) -> LinearG
     dz = arrays.matrix("doutputs", doutputs, len(x))
     w = arrays.matrix("weight", weight, x.shape[1], dz.shape[1])
     if not x.dtype == w.dtype == dz.dtype:
-        x, w, dz = arrays.one_dtype({"inputs": inputs, "weight": weight, "doutputs": doutputs}, [x, w, dz])
+        x, w, dz = conversions.one_dtype({"inputs": inputs, "weight": weight, "doutputs": doutputs}, [x, w, dz])
     return LinearGrads(input_grad(dz, w), weight_grad(x, dz), bias_grad(dz))
 
 
@@ -213,13 +213,13 @@ def checked_layer(inputs: object, weight: object, bias: object) -> tuple[Array, 
     w = arrays.matrix("weight", weight, x.shape[1])
     if bias is None:
         if x.dtype != w.dtype:
-            x, w = arrays.one_dtype({"inputs": inputs, "weight": weight}, [x, w])
+            x, w = conversions.one_dtype({"inputs": inputs, "weight": weight}, [x, w])
         return x, w, None
-    b = arrays.floats("bias", bias)
+    b = conversions.floats("bias", bias)
     if b.shape != w.shape[1:]:
         raise ValueError(f"bias: expected shape {w.shape[1:]}, got {b.shape}")
     if not x.dtype == w.dtype == b.dtype:
-        x, w, b = arrays.one_dtype({"inputs": inputs, "weight": weight, "bias": bias}, [x, w, b])
+        x, w, b = conversions.one_dtype({"inputs": inputs, "weight": weight, "bias": bias}, [x, w, b])
     return x, w, b
 
 
@@ -228,5 +228,5 @@ def _sides(inputs: object, doutputs: object) -> tuple[Array, Array]:
     x = arrays.matrix("inputs", inputs)
     dz = arrays.matrix("doutputs", doutputs, len(x))
     if x.dtype != dz.dtype:
-        x, dz = arrays.one_dtype({"inputs": inputs, "doutputs": doutputs}, [x, dz])
+        x, dz = conversions.one_dtype({"inputs": inputs, "doutputs": doutputs}, [x, dz])
     return x, dz

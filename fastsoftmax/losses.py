@@ -5,8 +5,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from fastsoftmax import arrays, threads
-from fastsoftmax.arrays import Array
+from fastsoftmax import arrays, conversions, threads
+from fastsoftmax.conversions import Array
 from fastsoftmax.kernels import blocked
 from fastsoftmax.kernels import cross_entropy as kernels
 from fastsoftmax.kernels.regimes import choose
@@ -60,7 +60,7 @@ def cross_entropy(
     >>> np.exp(-fs.cross_entropy(logits, [1, 0], reduction="none"))
     array([0.75, 0.8 ])
     """
-    array = arrays.floats("logits", logits)
+    array = conversions.floats("logits", logits)
     axis = arrays.class_axis("logits", array, axis)
     arrays.check_reduction(reduction)
     shape = arrays.row_shape(array, axis)
@@ -125,7 +125,7 @@ def cross_entropy_with_grad(
     array([[ 0.125, -0.125],
            [-0.1  ,  0.1  ]])
     """
-    array = arrays.floats("logits", logits)
+    array = conversions.floats("logits", logits)
     axis = arrays.class_axis("logits", array, axis)
     arrays.check_reduction(reduction)
     if out is not None:

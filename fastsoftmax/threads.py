@@ -33,7 +33,7 @@ def count_for(elements: int) -> int:
 
 
 def run(kernel: Kernel, elements: int, *args: object) -> None:
-    """Run the serial twin if `count_for` says one thread, the parallel twin else."""
+    """Run a kernel on this thread if `count_for` says one, on the pool else."""
     # Little work is told without a call of `count_for`, which takes 60 ns: 2 % of a call of 32 × 10.
     if elements < SERIAL_BELOW or (count := count_for(elements)) == 1:
         kernel.serial(*args)

@@ -57,11 +57,9 @@ def keep_off(count: int) -> None:
     if not 1 < count <= len(allowed):
         return
     _caller.place = place
-    ids = np.empty(count, np.int64)
-    thread_ids.parallel(ids)
     elsewhere = allowed - {place[0]}
     try:
-        for worker in {int(i) for i in ids} - {threading.get_native_id()}:
+        for worker in threads_that_run(count) - {threading.get_native_id()}:
             now = os.sched_getaffinity(worker)
             if now in (allowed, _caller.told.get(worker)):
                 os.sched_setaffinity(worker, elsewhere)
@@ -69,6 +67,13 @@ def keep_off(count: int) -> None:
                 _caller.told[worker] = elsewhere
     except OSError:  # not allowed in this sandbox
         return
+
+
+def threads_that_run(count: int) -> set[int]:
+    """Give the system's numbers of the OpenMP threads that do a loop of so many parts, the caller's among them."""
+    ids = np.empty(count, np.int64)
+    thread_ids.parallel(ids)
+    return set(ids.tolist())
 
 
 def _let_go() -> None:

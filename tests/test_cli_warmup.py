@@ -26,7 +26,7 @@ sys.path.insert(0, sys.argv[1])
 import conftest
 from fastsoftmax import workers
 from fastsoftmax.kernels import regimes
-from fastsoftmax.kernels.jit import DISPATCHERS
+from fastsoftmax.kernels.dispatchers import DISPATCHERS
 
 def call(change):
     for name, kwargs in arguments.items():
@@ -212,7 +212,7 @@ def test_another_processor(tmp_path):
     code = """
 import numpy as np
 import fastsoftmax as fs
-from fastsoftmax.kernels.jit import DISPATCHERS
+from fastsoftmax.kernels.dispatchers import DISPATCHERS
 print(fs.softmax(np.zeros((1, 2), np.float32)).tolist(), *(d.stats.cache_misses.total() for d in DISPATCHERS))
 """
     done = run("-c", code, NUMBA_CACHE_DIR=str(tmp_path))

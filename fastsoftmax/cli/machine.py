@@ -11,11 +11,10 @@ from pathlib import Path
 import numba
 import numpy as np
 
-from fastsoftmax import threads
-from fastsoftmax.arrays import Array
+from fastsoftmax import threads, workers
+from fastsoftmax.conversions import Array
 from fastsoftmax.kernels import probes
 from fastsoftmax.kernels.jit import Kernel
-from fastsoftmax.kernels.pool import thread_ids
 
 # A measurement moves at least this much, and the best of several counts: a limit is what was reached once.
 _TRAFFIC = 2**28
@@ -84,9 +83,7 @@ def threads_that_run(count: int) -> int:
     """Count those of Numba's OpenMP threads that do a part of a loop with as many parts; else all."""
     if numba.threading_layer() != "omp" or threads._lost_in_fork:  # type: ignore[attr-defined]
         return count
-    ids = np.empty(count, np.int64)
-    thread_ids.parallel(ids)
-    return len(set(ids.tolist()))
+    return len(workers.threads_that_run(count))
 
 
 def quota() -> float | None:

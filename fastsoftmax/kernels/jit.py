@@ -1,22 +1,16 @@
 """Kernels: functions over whole arrays, compiled by Numba from what `staging` writes."""
 
 import functools
-import importlib
-import logging
-import threading
-from concurrent.futures import Future
-from time import perf_counter
 from typing import NamedTuple
 
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils, config
-from numba.core.compiler_lock import global_compiler_lock
 from numba.extending import intrinsic
 from numba.np.numpy_support import as_dtype, from_dtype
 
-from .cache import cached
+from .dispatchers import FLAGS, Compiled, kept_dispatcher, lazy
 from .library import KernelCompiler
 from .rounding import to_nearest
 from .scopes import NO_MEMORY, OUT_OF_BOUNDS
@@ -24,14 +18,7 @@ from .staging import staged, write_kernel
 from .values import BOOL, DOUBLE, INT, INT32, POINTER, Number, Pointer
 from .views import Array, leaves
 
-# No fast-math: the order of every operation is the source's, so that its bits are too.
-_FLAGS = {"nogil": True, "error_model": "numpy", "fastmath": False}
-
-_LOG = logging.getLogger("fastsoftmax")
-
-# All kernels, and all that has been asked for and is compiled by itself.
 KERNELS = []
-DISPATCHERS = []
 
 
 class _Arrays(NamedTuple):
@@ -46,47 +33,12 @@ Doubles, Labels = _Arrays(1, types.float64), _Arrays(1, types.int64)
 _NUMBERS = {bool: types.boolean, int: types.int64, float: types.float64}
 
 
-class _lazy:  # noqa: N801, a decorator
-    """An attribute made when it is first asked for, as by `functools.cached_property`, but without a lock.
-
-    That has one before Python 3.12, which a child forked meanwhile would wait for for ever.
-    """
-
-    def __init__(self, make):
-        self._make = make
-
-    def __set_name__(self, owner, name):
-        self._name = name
-
-    def __get__(self, instance, owner=None):
-        if instance is None:
-            return self
-        return vars(instance).setdefault(self._name, self._make(instance))
-
-
-class _Compiled:
-    """A function that Numba compiles."""
-
-    @_lazy
-    def dispatcher(self):
-        """Give what Numba makes of it, when it is needed, and once: that takes some ms."""
-        with global_compiler_lock:
-            if "dispatcher" in vars(self):  # another thread was faster
-                return vars(self)["dispatcher"]
-            # Numba imports it to type the first array; a child that is forked meanwhile would wait for it for ever. A
-            # fork waits for this lock. Not when this module is imported: it takes 20 ms.
-            importlib.import_module("numpy.ma")
-            return vars(self).setdefault("dispatcher", self._make_dispatcher())
-
-
-class Kernel(_Compiled):
-    """A function over whole arrays; if it has tasks, its first argument is the pool that calls them, or `NO_POOL`.
+class Kernel(Compiled):
+    """A function over whole arrays; if it has tasks, its first argument is the pool that calls them, or 0 for none.
 
     The machine code is the same for one thread and for many: loops over `prange` call a task's function, or have the
     pool call it (see `pool`).
     """
-
-    NO_POOL = 0
 
     def __init__(self, function, *, kept=True):
         functools.update_wrapper(self, staged(function))
@@ -95,12 +47,13 @@ class Kernel(_Compiled):
         if kept:
             KERNELS.append(self)
 
-    def _make_dispatcher(self):
+    def make_dispatcher(self):
+        """Make it: see `Compiled.dispatcher`."""
         function = self.__wrapped__
         options = {"pipeline_class": KernelCompiler, "no_cfunc_wrapper": True}
         if self._kept:
-            return _dispatcher(_entry(function), function, **options)
-        return njit(_entry(function), **_FLAGS, **options)
+            return kept_dispatcher(_entry(function), function, **options)
+        return njit(_entry(function), **FLAGS, **options)
 
     def signature(self, dtype):
         """Give the types of all arguments for a dtype."""
@@ -124,18 +77,18 @@ class Kernel(_Compiled):
         write_kernel(module, self.__name__, self.__wrapped__, tuple(arguments), pool, result, checks_bounds=False)
         return str(module)
 
-    @_lazy
+    @lazy
     def serial(self):
         """Give what runs on this thread."""
-        return functools.partial(self.dispatcher, self.NO_POOL) if self.has_tasks else self.dispatcher
+        return functools.partial(self.dispatcher, 0) if self.has_tasks else self.dispatcher
 
-    @_lazy
+    @lazy
     def parallel(self):
         """Give what runs on Numba's pool."""
         return functools.partial(self.dispatcher, _pool()) if self.has_tasks else self.dispatcher
 
 
-_NO_POOL = Number(INT(Kernel.NO_POOL))
+_NO_POOL = Number(INT(0))
 
 
 def _has_tasks(function):
@@ -172,38 +125,6 @@ class _NotCompiled:
         )
 
     parallel = serial
-
-
-def _dispatcher(function, source, **options):
-    dispatcher = cached(njit(function, **_FLAGS, **options), source)
-    dispatcher.compile = _on_a_thread_of_its_own(dispatcher.compile)
-    dispatcher._compiler.compile = _logged(dispatcher._compiler.compile, function.__name__)
-    DISPATCHERS.append(dispatcher)
-    return dispatcher
-
-
-def _logged(compile_signature, name):
-    """Have the log told what is compiled, which what is read from the cache is not."""
-
-    @functools.wraps(compile_signature)
-    def compile_and_tell(signature, result_type):
-        start = perf_counter()
-        _LOG.debug("compiling %s%s", name, signature, extra={"kernel": name})
-        result = compile_signature(signature, result_type)
-        _LOG.info("compiled %s%s in %.2f s", name, signature, perf_counter() - start, extra={"kernel": name})
-        return result
-
-    return compile_and_tell
-
-
-class Parallel(_Compiled):
-    """A function with Numba's own `prange`."""
-
-    def __init__(self, function):
-        functools.update_wrapper(self, function)
-
-    def _make_dispatcher(self):
-        return _dispatcher(self.__wrapped__, self.__wrapped__, parallel=True)
 
 
 _RESULTS = {None: types.void, int: types.int64, float: types.float64}
@@ -258,48 +179,3 @@ def _argument(context, builder, kind, value):
         shape = cgutils.unpack_tuple(builder, array.shape, kind.ndim)
         return Array(as_dtype(kind.dtype), Pointer(array.data), tuple(Number(length) for length in shape))
     return Number(value if kind != types.boolean else builder.trunc(value, BOOL))
-
-
-# LLVM recurses: 64 KB, to which an application may set the stacks of its threads, end the process.
-_COMPILER_STACK = 16 * 2**20
-
-
-def _on_a_thread_of_its_own(compile_signature):
-    """Have kernels compiled by a thread that no interrupt reaches, and that has a stack to do it on.
-
-    A KeyboardInterrupt can leave Numba's tables half written, so that the kernel never compiles again. It only comes to
-    the main thread: that one stops waiting, and the compilation is finished for the next call. A thread that is
-    compiling already, and would wait for itself, goes on itself.
-    """
-
-    @functools.wraps(compile_signature)
-    def compile_apart(signature):
-        if global_compiler_lock.is_locked():  # by this thread
-            return compile_signature(signature)
-        compiled = Future()
-
-        def work():
-            try:
-                compiled.set_result(compile_signature(signature))
-            except BaseException as error:
-                compiled.set_exception(error)
-
-        thread = threading.Thread(target=work, name="fastsoftmax compiles")
-        try:
-            _start_with_stack(thread, _COMPILER_STACK)
-        except RuntimeError:  # at exit, or where there is no room for a thread
-            return compile_signature(signature)
-        result = compiled.result()
-        thread.join()  # the caller has no more threads than before
-        return result
-
-    return compile_apart
-
-
-def _start_with_stack(thread, size):
-    """Start a thread on a larger stack than others may have; the size is the whole process's, so it is put back."""
-    before = threading.stack_size(size)
-    try:
-        thread.start()
-    finally:
-        threading.stack_size(before)

@@ -10,7 +10,8 @@ from llvmlite import ir
 from numba import prange, types
 from numba.extending import intrinsic
 
-from .jit import Labels, Parallel, kernel
+from .dispatchers import Parallel
+from .jit import Labels, kernel
 from .rounding import to_nearest
 from .values import INT, INT32, POINTER, Number, builder, call
 
