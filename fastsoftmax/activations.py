@@ -6,34 +6,8 @@ import numpy as np
 
 from fastsoftmax import arrays, conversions, reference, threads
 from fastsoftmax.conversions import Array
-from fastsoftmax.kernels import blocked
-from fastsoftmax.kernels import softmax as kernels
-from fastsoftmax.kernels.jit import Kernel
-from fastsoftmax.kernels.regimes import choose
-
-# For `choose`.
-_SOFTMAX = {
-    "few": kernels.softmax_few,
-    "many": kernels.softmax,
-    "streamed": kernels.softmax_streamed,
-    "blocked": blocked.softmax_blocked,
-}
-_LOG_SOFTMAX = {
-    "few": kernels.log_softmax_few,
-    "many": kernels.log_softmax,
-    "streamed": kernels.log_softmax_streamed,
-    "blocked": blocked.log_softmax_blocked,
-}
-_SOFTMAX_BACKWARD = {
-    "few": kernels.softmax_backward,
-    "many": kernels.softmax_backward,
-    "streamed": kernels.softmax_backward_streamed,
-}
-_LOG_SOFTMAX_BACKWARD = {
-    "few": kernels.log_softmax_backward,
-    "many": kernels.log_softmax_backward,
-    "streamed": kernels.log_softmax_backward_streamed,
-}
+from fastsoftmax.kernels import operations
+from fastsoftmax.kernels.regimes import RowKernels
 
 
 def softmax(logits: object, *, axis: int = -1, out: Array | None = None) -> Array:
@@ -68,7 +42,7 @@ def softmax(logits: object, *, axis: int = -1, out: Array | None = None) -> Arra
     array([[0.5, 0.5],
            [0. , 1. ]])
     """
-    return _row_by_row(_SOFTMAX, axis, out, logits=logits)
+    return _row_by_row(operations.SOFTMAX, axis, out, logits=logits)
 
 
 def log_softmax(logits: object, *, axis: int = -1, out: Array | None = None) -> Array:
@@ -104,7 +78,7 @@ def log_softmax(logits: object, *, axis: int = -1, out: Array | None = None) -> 
     >>> print(fs.log_softmax([0.0, 40.0])[1].round(24))
     -4.248354e-18
     """
-    return _row_by_row(_LOG_SOFTMAX, axis, out, logits=logits)
+    return _row_by_row(operations.LOG_SOFTMAX, axis, out, logits=logits)
 
 
 def logsumexp(logits: object, *, axis: int = -1, keepdims: bool = False, out: Array | None = None) -> Any:
@@ -148,8 +122,7 @@ def logsumexp(logits: object, *, axis: int = -1, keepdims: bool = False, out: Ar
         arrays.check_out(out, shape, array.dtype)
     rows = arrays.rows_of(array, axis)
     lse = np.empty(len(rows), array.dtype)
-    kernel = choose([rows], lse, few=kernels.logsumexp_few, many=kernels.logsumexp, blocked=blocked.logsumexp_blocked)
-    threads.run(kernel, rows.size, rows, lse)
+    threads.run(operations.LOGSUMEXP.choose([rows], lse), rows.size, rows, lse)
     if out is None:
         return lse.reshape(shape)[()]
     out[...] = lse.reshape(shape)
@@ -190,7 +163,7 @@ def softmax_backward(probs: object, dprobs: object, *, axis: int = -1, out: Arra
     >>> fs.softmax_backward([0.5, 0.5], [1.0, 0.0])
     array([ 0.25, -0.25])
     """
-    return _row_by_row(_SOFTMAX_BACKWARD, axis, out, probs=probs, dprobs=dprobs)
+    return _row_by_row(operations.SOFTMAX_BACKWARD, axis, out, probs=probs, dprobs=dprobs)
 
 
 def log_softmax_backward(log_probs: object, dlog_probs: object, *, axis: int = -1, out: Array | None = None) -> Array:
@@ -225,7 +198,7 @@ def log_softmax_backward(log_probs: object, dlog_probs: object, *, axis: int = -
     >>> fs.log_softmax_backward(np.log([0.5, 0.5]), [1.0, 0.0])
     array([ 0.5, -0.5])
     """
-    return _row_by_row(_LOG_SOFTMAX_BACKWARD, axis, out, log_probs=log_probs, dlog_probs=dlog_probs)
+    return _row_by_row(operations.LOG_SOFTMAX_BACKWARD, axis, out, log_probs=log_probs, dlog_probs=dlog_probs)
 
 
 def softmax_jacobian(probs: object, *, axis: int = -1) -> Array:
@@ -265,7 +238,7 @@ def softmax_jacobian(probs: object, *, axis: int = -1) -> Array:
         return reference.softmax_jacobian(array, axis=axis)
 
 
-def _row_by_row(regimes: dict[str, Kernel], axis: int, out: Array | None, **inputs: object) -> Array:
+def _row_by_row(kernels: RowKernels, axis: int, out: Array | None, **inputs: object) -> Array:
     """Run a kernel whose inputs and result all have one shape and dtype."""
     found = [conversions.floats(name, value) for name, value in inputs.items()]
     if len(found) > 1:
@@ -276,7 +249,7 @@ def _row_by_row(regimes: dict[str, Kernel], axis: int, out: Array | None, **inpu
         arrays.check_out(out, first.shape, first.dtype)
     rows_in = [arrays.rows_of(array, axis) for array in found]
     rows = arrays.rows_for(out, first, axis, rows_in)
-    threads.run(choose(rows_in, rows, **regimes), rows.size, *rows_in, rows)
+    threads.run(kernels.choose(rows_in, rows), rows.size, *rows_in, rows)
     return arrays.deliver(rows, out, first, axis)
 
 

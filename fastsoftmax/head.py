@@ -8,8 +8,7 @@ import numpy as np
 
 from fastsoftmax import arrays, threads
 from fastsoftmax.conversions import Array
-from fastsoftmax.kernels import cross_entropy, linear
-from fastsoftmax.kernels import linear_cross_entropy as kernels
+from fastsoftmax.kernels import operations
 from fastsoftmax.kernels.regimes import FEW_COLUMNS
 from fastsoftmax.layer import checked_layer
 from fastsoftmax.losses import Reduction, reduce
@@ -71,13 +70,13 @@ def linear_cross_entropy(
     rows = _rows_of_a_chunk(x, w, workspace)
     losses = np.empty(len(x))
     if w.shape[1] < FEW_COLUMNS:
-        threads.run(kernels.linear_cross_entropy_few, x.size, x, w, b, y, ignored, losses)
+        threads.run(operations.HEAD.loss, x.size, x, w, b, y, ignored, losses)
     else:
         buffer = np.empty((rows, w.shape[1]), x.dtype)
         for chunk in _chunks(len(x), rows):
             logits = buffer[: chunk.stop - chunk.start]
-            threads.multiply(linear.linear, logits.size * len(w), x[chunk], w, b, logits)
-            threads.run(cross_entropy.cross_entropy, logits.size, logits, y[chunk], ignored, losses[chunk])
+            threads.multiply(operations.LINEAR.wide, logits.size * len(w), x[chunk], w, b, logits)
+            threads.run(operations.CROSS_ENTROPY.cached, logits.size, logits, y[chunk], ignored, losses[chunk])
     return reduce(losses, counted, reduction, x.dtype, y.shape)
 
 
@@ -135,7 +134,7 @@ def linear_cross_entropy_with_grad(
     factor = (1.0 / counted if counted else 0.0) if reduction == "mean" else 1.0
     losses = np.empty(len(x))
     if w.shape[1] < FEW_COLUMNS:
-        kernel = kernels.linear_cross_entropy_with_grad_few
+        kernel = operations.HEAD.with_grad
         threads.run(kernel, x.size, x, w, b, y, ignored, factor, losses, dinputs, dweight, dbias)
     else:
         bias_sums = np.zeros(b.shape)
@@ -145,12 +144,12 @@ def linear_cross_entropy_with_grad(
         for chunk in _chunks(len(x), rows):
             logits = buffer[: chunk.stop - chunk.start]
             products = logits.size * len(w)
-            threads.multiply(linear.linear, products, x[chunk], w, b, logits)
-            kernel = kernels.cross_entropy_with_grads
+            threads.multiply(operations.LINEAR.wide, products, x[chunk], w, b, logits)
+            kernel = operations.HEAD.chunk_with_grad
             threads.run(kernel, logits.size, logits, y[chunk], ignored, factor, losses[chunk], bias_sums)
             if inputs_grad:
-                threads.multiply(linear.input_grad, products, logits, w, dinputs[chunk])
-            threads.multiply(linear.weight_grad, products, x[chunk], logits, dweight, chunk.start > 0)
+                threads.multiply(operations.INPUT_GRAD.wide, products, logits, w, dinputs[chunk])
+            threads.multiply(operations.WEIGHT_GRAD.wide, products, x[chunk], logits, dweight, chunk.start > 0)
         with np.errstate(all="ignore"):
             dbias[...] = bias_sums
     loss = reduce(losses, counted, reduction, x.dtype, y.shape)

@@ -4,8 +4,7 @@ import numpy as np
 
 from fastsoftmax import arrays, conversions, threads
 from fastsoftmax.conversions import Array
-from fastsoftmax.kernels import linear as kernels
-from fastsoftmax.kernels import reductions, regimes
+from fastsoftmax.kernels import operations, regimes
 from fastsoftmax.reference import LinearGrads
 
 # Up to so many columns the kernels made for few are faster: of z, and of ∂L/∂z, whose sums they round less, too.
@@ -47,9 +46,9 @@ def linear(inputs: object, weight: object, bias: object = None, *, out: Array | 
     b = np.zeros(w.shape[1], x.dtype) if b is None else arrays.contiguous(b)
     x, w = arrays.contiguous(x), arrays.contiguous(w)
     if w.shape[1] <= _FEW_OUTPUTS:
-        threads.run(kernels.linear_few, x.size, x, w, b, result)
+        threads.run(operations.LINEAR.narrow, x.size, x, w, b, result)
     else:
-        threads.multiply(kernels.linear, x.size * w.shape[1], x, w, b, result)
+        threads.multiply(operations.LINEAR.wide, x.size * w.shape[1], x, w, b, result)
     return arrays.settle(result, out)
 
 
@@ -89,9 +88,9 @@ def weight_grad(inputs: object, doutputs: object, *, out: Array | None = None) -
     result = arrays.buffer(out, (x.shape[1], dz.shape[1]), x.dtype, x, dz)
     x, dz = arrays.contiguous(x), arrays.contiguous(dz)
     if dz.shape[1] <= _FEW_COLUMNS:
-        threads.run(kernels.weight_grad_few, x.size, x, dz, result)
+        threads.run(operations.WEIGHT_GRAD.narrow, x.size, x, dz, result)
     else:
-        threads.multiply(kernels.weight_grad, x.size * dz.shape[1], x, dz, result, False)
+        threads.multiply(operations.WEIGHT_GRAD.wide, x.size * dz.shape[1], x, dz, result, False)
     return arrays.settle(result, out)
 
 
@@ -125,7 +124,7 @@ def bias_grad(doutputs: object, *, out: Array | None = None) -> Array:
     """
     dz = arrays.matrix("doutputs", doutputs)
     result = arrays.buffer(out, dz.shape[1:], dz.dtype, dz)
-    threads.run(reductions.bias_grad, dz.size, arrays.contiguous(dz), result)
+    threads.run(operations.HELPERS.bias_grad, dz.size, arrays.contiguous(dz), result)
     return arrays.settle(result, out)
 
 
@@ -164,9 +163,9 @@ def input_grad(doutputs: object, weight: object, *, out: Array | None = None) ->
     result = arrays.buffer(out, (len(dz), len(w)), dz.dtype, dz, w, aligned=True)
     dz, w = arrays.contiguous(dz), arrays.contiguous(w)
     if dz.shape[1] <= _FEW_COLUMNS and result.nbytes >= regimes.STREAM_BYTES:
-        threads.run(kernels.input_grad_few, result.size, dz, w, result)
+        threads.run(operations.INPUT_GRAD.narrow, result.size, dz, w, result)
     else:
-        threads.multiply(kernels.input_grad, dz.size * len(w), dz, w, result)
+        threads.multiply(operations.INPUT_GRAD.wide, dz.size * len(w), dz, w, result)
     return arrays.settle(result, out)
 
 

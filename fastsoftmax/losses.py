@@ -7,9 +7,7 @@ import numpy as np
 
 from fastsoftmax import arrays, conversions, threads
 from fastsoftmax.conversions import Array
-from fastsoftmax.kernels import blocked
-from fastsoftmax.kernels import cross_entropy as kernels
-from fastsoftmax.kernels.regimes import choose
+from fastsoftmax.kernels import operations
 
 Reduction = Literal["mean", "sum", "none"]
 
@@ -67,13 +65,7 @@ def cross_entropy(
     flat_labels, ignored, counted = arrays.class_labels(labels, shape, array.shape[axis], ignore_index)
     rows = arrays.rows_of(array, axis)
     losses = np.empty(len(rows))
-    kernel = choose(
-        [rows],
-        losses,
-        few=kernels.cross_entropy_few,
-        many=kernels.cross_entropy,
-        blocked=blocked.cross_entropy_blocked,
-    )
+    kernel = operations.CROSS_ENTROPY.choose([rows], losses)
     threads.run(kernel, rows.size, rows, flat_labels, ignored, losses)
     return reduce(losses, counted, reduction, array.dtype, shape)
 
@@ -138,14 +130,7 @@ def cross_entropy_with_grad(
     rows = arrays.rows_of(array, axis)
     dlogits = arrays.rows_for(out, array, axis, (rows, flat_labels, row_factors))
     losses = np.empty(len(rows))
-    kernel = choose(
-        [rows],
-        dlogits,
-        few=kernels.cross_entropy_with_grad_few,
-        many=kernels.cross_entropy_with_grad,
-        streamed=kernels.cross_entropy_with_grad_streamed,
-        blocked=blocked.cross_entropy_with_grad_blocked,
-    )
+    kernel = operations.CROSS_ENTROPY_WITH_GRAD.choose([rows], dlogits)
     threads.run(kernel, rows.size, rows, flat_labels, ignored, factor, row_factors, losses, dlogits)
     loss = reduce(losses, counted, reduction, array.dtype, shape)
     return loss, arrays.deliver(dlogits, out, array, axis)
@@ -156,7 +141,7 @@ def reduce(losses: Array, counted: int, reduction: Reduction, dtype: np.dtype[An
     if reduction == "none":
         with np.errstate(all="ignore"):
             return losses.astype(dtype, copy=False).reshape(shape)[()]
-    total = kernels.total_loss.serial(losses)
+    total = operations.HELPERS.total_loss.serial(losses)
     if reduction == "mean":
         total = total / counted if counted else math.nan
     tiny, too_large = _RANGE[dtype]

@@ -16,10 +16,9 @@ TABLE = Path(__file__).with_suffix(".json")
 PATHS = {"avx512": "+avx512f", "avx2": "+avx2,+fma"}
 COUNT = """
 import json
-from fastsoftmax.kernels import blocked, cross_entropy, labels, linear, linear_cross_entropy, pool, reductions, softmax
-from fastsoftmax.kernels.jit import KERNELS
+from fastsoftmax.kernels import operations
 print(json.dumps({f"{kernel.__name__} {dtype}": kernel.written(dtype).count("\\n")
-                  for kernel in KERNELS for dtype in ("float32", "float64")}))
+                  for kernel in operations.kernels() for dtype in ("float32", "float64")}))
 """
 
 

@@ -11,7 +11,9 @@ import pytest
 
 import fastsoftmax as fs
 from fastsoftmax import reference
-from fastsoftmax.kernels import regimes
+from fastsoftmax.kernels import operations, regimes
+from fastsoftmax.kernels.jit import Kernel
+from fastsoftmax.kernels.regimes import ProductKernels, RowKernels
 
 CLASSES = [1, 2, 3, 10, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 130, 1000]
 ROW_BY_ROW = [
@@ -114,21 +116,68 @@ def test_streamed_is_stored(name, rows, classes, dtype, twin, arguments, results
         assert (around[offset + size :] == 7).all()
 
 
+ROUTES = [
+    (name, regime)
+    for name, kernels in operations.OPERATIONS.items()
+    if isinstance(kernels, RowKernels)
+    for regime, kernel in kernels._asdict().items()
+    if kernel is not None
+]
+
+
+@pytest.mark.parametrize("classes", [2, 31, 60])
+@pytest.mark.parametrize(("name", "regime"), ROUTES)
+def test_every_route_leads_to_the_result(
+    name, regime, classes, dtype, twin, arguments, results, assert_same_bits, monkeypatch
+):
+    """Whatever kernel of the registry does it; the cached and the streamed one to the bit."""
+    args = arguments(70, classes, dtype)[name]
+    found = {}
+    for route in ("cached", regime):
+        monkeypatch.setattr(RowKernels, "choose", lambda kernels, *_, route=route: getattr(kernels, route))
+        found[route] = results(getattr(fs, name)(**args))
+    if regime == "streamed":
+        assert_same_bits(found[regime], found["cached"])
+    eps = np.finfo(dtype).eps
+    for got, want in zip(found[regime], found["cached"], strict=True):
+        np.testing.assert_allclose(got, want, rtol=8 * eps, atol=4 * eps)
+
+
+@pytest.mark.parametrize("columns", [1, 5, 40])
+@pytest.mark.parametrize("regime", ProductKernels._fields)
+def test_both_products_lead_to_the_result(regime, columns, dtype, twin, arguments):
+    for name in ("linear", "weight_grad", "input_grad"):
+        args = arguments(70, columns, dtype)[name]
+        kernel = getattr(operations.OPERATIONS[name], regime)
+        given = [np.ascontiguousarray(value) for value in args.values()]
+        want = getattr(reference, name)(**args)
+        got = np.full_like(want, np.nan)
+        extra = [] if regime == "narrow" else [False, 2] if name == "weight_grad" else [2]
+        getattr(kernel, twin)(*given, got, *extra)
+        np.testing.assert_allclose(got, want, rtol=0, atol=200 * np.finfo(dtype).eps * np.abs(want).max())
+
+
+def test_the_registry_has_every_kernel():
+    modules = [module for name, module in sys.modules.items() if name.startswith("fastsoftmax.kernels.")]
+    found = {value for module in modules for value in vars(module).values() if isinstance(value, Kernel)}
+    assert {kernel for kernel in found if kernel._kept} == set(operations.kernels())
+
+
 def test_regimes():
     """Each is reached, and in place never streams."""
-    kernels = {"few": 1, "many": 2, "streamed": 3}
+    choose = RowKernels(1, 2, 3).choose
     wide = np.empty((regimes.STREAM_BYTES // (8_000 * 4), 8_000), np.float32)
-    assert regimes.choose([wide], np.empty_like(wide), **kernels) == 3
-    assert regimes.choose([wide], wide, **kernels) == 2
-    assert regimes.choose([np.empty_like(wide), wide], wide, **kernels) == 2
-    assert regimes.choose([wide[:-1]], np.empty_like(wide[:-1]), **kernels) == 2
+    assert choose([wide], np.empty_like(wide)) == 3
+    assert choose([wide], wide) == 2
+    assert choose([np.empty_like(wide), wide], wide) == 2
+    assert choose([wide[:-1]], np.empty_like(wide[:-1])) == 2
     for dtype, many in regimes.FEW_CLASSES.items():
         for classes, kernel in ((many, 2), (many - 1, 1)):
             narrow = np.empty((2**17, classes), dtype)
-            assert regimes.choose([narrow], np.empty_like(narrow), **kernels) == kernel
+            assert choose([narrow], np.empty_like(narrow)) == kernel
     for classes, kernel in ((regimes.STREAM_CLASSES, 3), (regimes.STREAM_CLASSES - 1, 2)):
         many = np.empty((2**26 // classes, classes), np.float32)
-        assert regimes.choose([many], np.empty_like(many), **kernels) == kernel
+        assert choose([many], np.empty_like(many)) == kernel
 
 
 @pytest.mark.usefixtures("serial")

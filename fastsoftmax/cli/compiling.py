@@ -7,7 +7,7 @@ from time import perf_counter
 from typing import Any
 
 from fastsoftmax.kernels.cache import folder_of
-from fastsoftmax.kernels.jit import KERNELS
+from fastsoftmax.kernels.operations import HELPERS
 
 _LOG = logging.getLogger("fastsoftmax")
 
@@ -20,7 +20,7 @@ class _Bar(logging.Handler):
         self._tqdm, self._start = tqdm, 0.0
         self.bar: Any = None
         self.n_kernels, self.seconds = 0, 0.0
-        self.how_often = ", once on this machine" if folder_of(KERNELS[0].dispatcher) else ""
+        self.how_often = ", once on this machine" if folder_of(HELPERS.total_loss.dispatcher) else ""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Show the kernel that a record is about: DEBUG tells that one begins, INFO that it is done."""

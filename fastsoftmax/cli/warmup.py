@@ -13,9 +13,8 @@ from numba.core import config
 
 from fastsoftmax.cli.errors import InputError
 from fastsoftmax.cli.extras import progress
-from fastsoftmax.kernels import pool
+from fastsoftmax.kernels import operations, pool
 from fastsoftmax.kernels.cache import folder_of, is_kept
-from fastsoftmax.kernels.jit import KERNELS
 from fastsoftmax.kernels.target import LEVELS
 
 DTYPES = ("float32", "float64")
@@ -90,7 +89,7 @@ def _print_report(found: list[Compiled]) -> None:
 def everything(dtypes: Sequence[str]) -> Iterator[tuple[str, Any, Any]]:
     """List all that is compiled, once: (name, dispatcher, signature)."""
     seen = set()
-    for kernel in KERNELS:
+    for kernel in operations.kernels():
         for dtype in dtypes:
             signature = kernel.signature(dtype)
             if (kernel, signature) not in seen:
@@ -109,7 +108,7 @@ def folder_of_kernels() -> Path:
     """
     if numba_config.DISABLE_JIT:
         raise InputError("NUMBA_DISABLE_JIT is set, and no kernel runs without being compiled: unset it")
-    folder = folder_of(KERNELS[0].dispatcher)
+    folder = folder_of(operations.HELPERS.total_loss.dispatcher)
     if folder is not None:
         return folder
     if os.environ.get("FASTSOFTMAX_CACHE") == "0":

@@ -18,8 +18,6 @@ from .staging import staged, write_kernel
 from .values import BOOL, DOUBLE, INT, INT32, POINTER, Number, Pointer
 from .views import Array, leaves
 
-KERNELS = []
-
 
 class _Arrays(NamedTuple):
     """Which arrays a kernel takes: of so many dimensions, and of a dtype, or of the one it is compiled for."""
@@ -44,8 +42,6 @@ class Kernel(Compiled):
         functools.update_wrapper(self, staged(function))
         self.has_tasks = _has_tasks(function)
         self._kept = kept
-        if kept:
-            KERNELS.append(self)
 
     def make_dispatcher(self):
         """Make it: see `Compiled.dispatcher`."""

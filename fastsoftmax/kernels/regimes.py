@@ -1,6 +1,7 @@
-"""Which kernel does an operation on rows: shapes and place alone decide, and the last two give the same bits."""
+"""Which kernel does an operation: shapes and place alone decide, never the number of threads."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,24 +21,35 @@ STREAM_BYTES = 32_000_000
 BLOCKED_BYTES = 2**23
 
 
-def choose(
-    inputs: Sequence[npt.NDArray[np.floating]],
-    result: npt.NDArray[np.floating],
-    *,
-    few: Kernel,
-    many: Kernel,
-    streamed: Kernel | None = None,
-    blocked: Kernel | None = None,
-) -> Kernel:
-    """Choose a kernel that reads rows of classes and writes `result`.
+class RowKernels(NamedTuple):
+    """An operation on rows of classes: its kernels by regime, None where another one does as well.
 
-    Few or many is a matter of the classes alone, so that the rows beside a row never change its bits.
+    `cached` and `streamed` give the same bits. Few or many is a matter of the classes alone, so that the rows beside a
+    row never change its bits.
     """
-    n_classes = inputs[0].shape[1]
-    if n_classes < FEW_CLASSES[inputs[0].dtype]:
-        return few
-    if blocked is not None and n_classes * inputs[0].itemsize >= BLOCKED_BYTES:
-        return blocked
-    if streamed is None or n_classes < STREAM_CLASSES or result.nbytes < STREAM_BYTES:
-        return many
-    return many if any(np.may_share_memory(rows, result) for rows in inputs) else streamed
+
+    few: Kernel
+    cached: Kernel
+    streamed: Kernel | None = None
+    blocked: Kernel | None = None
+
+    def choose(self, inputs: Sequence[npt.NDArray[np.floating]], result: npt.NDArray[np.floating]) -> Kernel:
+        """Choose the kernel that reads `inputs` and writes `result`."""
+        n_classes = inputs[0].shape[1]
+        if n_classes < FEW_CLASSES[inputs[0].dtype]:
+            return self.few
+        if self.blocked is not None and n_classes * inputs[0].itemsize >= BLOCKED_BYTES:
+            return self.blocked
+        if self.streamed is None or n_classes < STREAM_CLASSES or result.nbytes < STREAM_BYTES:
+            return self.cached
+        return self.cached if any(np.may_share_memory(rows, result) for rows in inputs) else self.streamed
+
+
+class ProductKernels(NamedTuple):
+    """A product of matrices: what does it for few columns, and what for any number of them.
+
+    The wide one takes the number of threads as its last argument.
+    """
+
+    narrow: Kernel
+    wide: Kernel

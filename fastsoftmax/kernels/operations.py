@@ -1,0 +1,80 @@
+"""The registry: every operation with its kernels by regime.
+
+The public functions run what stands here, `fastsoftmax warmup` compiles it, and the tests compare its routes.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from . import blocked, cross_entropy, labels, linear, linear_cross_entropy, pool, reductions, softmax
+from .jit import Kernel
+from .regimes import ProductKernels, RowKernels
+
+SOFTMAX = RowKernels(softmax.softmax_few, softmax.softmax, softmax.softmax_streamed, blocked.softmax_blocked)
+LOG_SOFTMAX = RowKernels(
+    softmax.log_softmax_few, softmax.log_softmax, softmax.log_softmax_streamed, blocked.log_softmax_blocked
+)
+LOGSUMEXP = RowKernels(softmax.logsumexp_few, softmax.logsumexp, blocked=blocked.logsumexp_blocked)
+SOFTMAX_BACKWARD = RowKernels(softmax.softmax_backward, softmax.softmax_backward, softmax.softmax_backward_streamed)
+LOG_SOFTMAX_BACKWARD = RowKernels(
+    softmax.log_softmax_backward, softmax.log_softmax_backward, softmax.log_softmax_backward_streamed
+)
+CROSS_ENTROPY = RowKernels(
+    cross_entropy.cross_entropy_few, cross_entropy.cross_entropy, blocked=blocked.cross_entropy_blocked
+)
+CROSS_ENTROPY_WITH_GRAD = RowKernels(
+    cross_entropy.cross_entropy_with_grad_few,
+    cross_entropy.cross_entropy_with_grad,
+    cross_entropy.cross_entropy_with_grad_streamed,
+    blocked.cross_entropy_with_grad_blocked,
+)
+LINEAR = ProductKernels(linear.linear_few, linear.linear)
+WEIGHT_GRAD = ProductKernels(linear.weight_grad_few, linear.weight_grad)
+INPUT_GRAD = ProductKernels(linear.input_grad_few, linear.input_grad)
+
+
+class _Head(NamedTuple):
+    """The linear layer and its loss in one, for few classes; with more, its parts run on chunks of rows."""
+
+    loss: Kernel
+    with_grad: Kernel
+    chunk_with_grad: Kernel
+
+
+HEAD = _Head(
+    linear_cross_entropy.linear_cross_entropy_few,
+    linear_cross_entropy.linear_cross_entropy_with_grad_few,
+    linear_cross_entropy.cross_entropy_with_grads,
+)
+
+
+class _Helpers(NamedTuple):
+    """What several operations share: each has one kernel."""
+
+    bias_grad: Kernel
+    count_labels: Kernel
+    total_loss: Kernel
+    thread_ids: Kernel
+
+
+HELPERS = _Helpers(reductions.bias_grad, labels.count_labels, cross_entropy.total_loss, pool.thread_ids)
+
+OPERATIONS = {
+    "softmax": SOFTMAX,
+    "log_softmax": LOG_SOFTMAX,
+    "logsumexp": LOGSUMEXP,
+    "softmax_backward": SOFTMAX_BACKWARD,
+    "log_softmax_backward": LOG_SOFTMAX_BACKWARD,
+    "cross_entropy": CROSS_ENTROPY,
+    "cross_entropy_with_grad": CROSS_ENTROPY_WITH_GRAD,
+    "linear": LINEAR,
+    "weight_grad": WEIGHT_GRAD,
+    "input_grad": INPUT_GRAD,
+    "linear_cross_entropy": HEAD,
+    "helpers": HELPERS,
+}
+
+
+def kernels() -> Iterator[Kernel]:
+    """List every kernel of the registry, once."""
+    yield from dict.fromkeys(kernel for routes in OPERATIONS.values() for kernel in routes if kernel is not None)
