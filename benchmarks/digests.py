@@ -46,7 +46,8 @@ def play_avx512() -> None:
         os.environ["FASTSOFTMAX_CACHE"] = "0"
     assert cpu_target.target_context  # is made by this, with the features of this processor
     with mock.patch.object(config, "CPU_FEATURES", "+avx512f"):
-        from fastsoftmax.kernels import cache, powers
+        from fastsoftmax.kernels.compiling import cache
+        from fastsoftmax.kernels.vecmath import powers
     assert powers.AVX512
     mock.patch.object(powers, "_build_lookup", _build_lookup).start()
     cache._SOURCES += ", AVX-512 played"  # these kernels serve no one else, and no others serve here
@@ -54,7 +55,7 @@ def play_avx512() -> None:
 
 def _build_lookup(values, index):
     """Do `powers._build_lookup` a lane at a time."""
-    from fastsoftmax.kernels.values import builder
+    from fastsoftmax.kernels.compiling.values import builder
 
     build = builder()
     result = ir.Constant(values.type, ir.Undefined)
@@ -182,9 +183,9 @@ def cases(dtype: type) -> Iterator[tuple[str, str, str, dict[str, Any], bool]]:
 def ways(regime: str, name: str, arguments: dict[str, Any], parallel: bool) -> Iterator[tuple[str, Any]]:
     """Make a call in all ways that promise the same bits: (what to call the way, result)."""
     import fastsoftmax as fs
-    from fastsoftmax.kernels import regimes
+    from fastsoftmax.kernels import tuning
 
-    regimes.STREAM_CLASSES, regimes.STREAM_BYTES, regimes.BLOCKED_BYTES = _REGIMES[regime]
+    tuning.STREAM_CLASSES, tuning.STREAM_BYTES, tuning.BLOCKED_BYTES = _REGIMES[regime]
     function = getattr(fs, name)
     for twin in ["parallel", "serial"] if parallel else ["serial"]:
         force(twin)

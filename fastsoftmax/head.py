@@ -9,7 +9,7 @@ import numpy as np
 from fastsoftmax import arrays, threads
 from fastsoftmax.conversions import Array
 from fastsoftmax.kernels import operations
-from fastsoftmax.kernels.regimes import FEW_COLUMNS
+from fastsoftmax.kernels.tuning import HEAD_FEW_CLASSES
 from fastsoftmax.layer import checked_layer
 from fastsoftmax.losses import Reduction, reduce
 from fastsoftmax.reference import LinearGrads
@@ -69,7 +69,7 @@ def linear_cross_entropy(
     x, w, b, y, ignored, counted = _checked(inputs, weight, bias, labels, ignore_index, reduction)
     rows = _rows_of_a_chunk(x, w, workspace)
     losses = np.empty(len(x))
-    if w.shape[1] < FEW_COLUMNS:
+    if w.shape[1] < HEAD_FEW_CLASSES:
         threads.run(operations.HEAD.loss, x.size, x, w, b, y, ignored, losses)
     else:
         buffer = np.empty((rows, w.shape[1]), x.dtype)
@@ -133,7 +133,7 @@ def linear_cross_entropy_with_grad(
     dinputs, dweight, dbias = targets
     factor = (1.0 / counted if counted else 0.0) if reduction == "mean" else 1.0
     losses = np.empty(len(x))
-    if w.shape[1] < FEW_COLUMNS:
+    if w.shape[1] < HEAD_FEW_CLASSES:
         kernel = operations.HEAD.with_grad
         threads.run(kernel, x.size, x, w, b, y, ignored, factor, losses, dinputs, dweight, dbias)
     else:

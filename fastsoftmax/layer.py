@@ -4,11 +4,8 @@ import numpy as np
 
 from fastsoftmax import arrays, conversions, threads
 from fastsoftmax.conversions import Array
-from fastsoftmax.kernels import operations, regimes
+from fastsoftmax.kernels import operations, tuning
 from fastsoftmax.reference import LinearGrads
-
-# Up to so many columns the kernels made for few are faster: of z, and of ∂L/∂z, whose sums they round less, too.
-_FEW_OUTPUTS, _FEW_COLUMNS = 16, 32
 
 
 def linear(inputs: object, weight: object, bias: object = None, *, out: Array | None = None) -> Array:
@@ -45,7 +42,7 @@ def linear(inputs: object, weight: object, bias: object = None, *, out: Array | 
     result = arrays.buffer(out, (len(x), w.shape[1]), x.dtype, x, w, *(() if b is None else (b,)))
     b = np.zeros(w.shape[1], x.dtype) if b is None else arrays.contiguous(b)
     x, w = arrays.contiguous(x), arrays.contiguous(w)
-    if w.shape[1] <= _FEW_OUTPUTS:
+    if w.shape[1] <= tuning.NARROW_OUTPUTS:
         threads.run(operations.LINEAR.narrow, x.size, x, w, b, result)
     else:
         threads.multiply(operations.LINEAR.wide, x.size * w.shape[1], x, w, b, result)
@@ -87,7 +84,7 @@ def weight_grad(inputs: object, doutputs: object, *, out: Array | None = None) -
     x, dz = _sides(inputs, doutputs)
     result = arrays.buffer(out, (x.shape[1], dz.shape[1]), x.dtype, x, dz)
     x, dz = arrays.contiguous(x), arrays.contiguous(dz)
-    if dz.shape[1] <= _FEW_COLUMNS:
+    if dz.shape[1] <= tuning.NARROW_DOUTPUTS:
         threads.run(operations.WEIGHT_GRAD.narrow, x.size, x, dz, result)
     else:
         threads.multiply(operations.WEIGHT_GRAD.wide, x.size * dz.shape[1], x, dz, result, False)
@@ -162,7 +159,7 @@ def input_grad(doutputs: object, weight: object, *, out: Array | None = None) ->
         dz, w = conversions.one_dtype({"doutputs": doutputs, "weight": weight}, [dz, w])
     result = arrays.buffer(out, (len(dz), len(w)), dz.dtype, dz, w, aligned=True)
     dz, w = arrays.contiguous(dz), arrays.contiguous(w)
-    if dz.shape[1] <= _FEW_COLUMNS and result.nbytes >= regimes.STREAM_BYTES:
+    if dz.shape[1] <= tuning.NARROW_DOUTPUTS and result.nbytes >= tuning.STREAM_BYTES:
         threads.run(operations.INPUT_GRAD.narrow, result.size, dz, w, result)
     else:
         threads.multiply(operations.INPUT_GRAD.wide, dz.size * len(w), dz, w, result)

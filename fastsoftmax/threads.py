@@ -11,7 +11,7 @@ from numba.core.compiler_lock import global_compiler_lock
 from numba.np.ufunc import parallel as pool
 
 from fastsoftmax import openmp, workers
-from fastsoftmax.kernels.jit import Kernel
+from fastsoftmax.kernels.compiling.jit import Kernel
 
 # Below this many elements one thread is done before a second has begun.
 SERIAL_BELOW = 32_768

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import fastsoftmax as fs
-from fastsoftmax.kernels import regimes
-from fastsoftmax.kernels.blocked import BLOCK
+from fastsoftmax.kernels import tuning
+from fastsoftmax.kernels.tuning import BLOCK_CLASSES as BLOCK
 
 pytestmark = pytest.mark.usefixtures("serial")
 
@@ -178,14 +178,14 @@ def blocks_that_differ(dtype):
 )  # fmt: skip
 def test_long_rows(regime, bytes, dtype, wider, assert_ulps, monkeypatch):
     """32 rows of a language model's classes, of every case, by plain stores, past the caches and in blocks."""
-    monkeypatch.setattr(regimes, regime, bytes)
+    monkeypatch.setattr(tuning, regime, bytes)
     rng = np.random.default_rng(32)
     cases = [case_of(name, rng, (2, 128_256), dtype) for name in itertools.islice(itertools.cycle(TORTURE), 16)]
     check_all(*(np.concatenate(parts) for parts in zip(*cases, strict=True)), wider(dtype), assert_ulps)
 
 
 def test_blocks(dtype, wider, assert_ulps, monkeypatch):
-    monkeypatch.setattr(regimes, "BLOCKED_BYTES", 0)
+    monkeypatch.setattr(tuning, "BLOCKED_BYTES", 0)
     check_all(*blocks_that_differ(dtype), wider(dtype), assert_ulps)
 
 
@@ -235,8 +235,8 @@ SMALL = {np.float32: [1e-15, 1e-19, 1e-25, 1e-32, 1e-36], np.float64: [1e-280, 1
 def test_small_upstream_gradient(streams, classes, dtype, wider, assert_ulps, monkeypatch):
     """exp's headroom, by which the sum is larger, does not make the quotient subnormal; one row's is no other's."""
     if streams:
-        monkeypatch.setattr(regimes, "STREAM_CLASSES", 0)
-        monkeypatch.setattr(regimes, "STREAM_BYTES", 0)
+        monkeypatch.setattr(tuning, "STREAM_CLASSES", 0)
+        monkeypatch.setattr(tuning, "STREAM_BYTES", 0)
     z = 3 * np.random.default_rng(0).standard_normal((40, classes))
     truth = truth_of(z.astype(dtype), np.arange(40) % classes, wider(dtype))
     for small in SMALL[dtype]:

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 import fastsoftmax as fs
-from fastsoftmax.kernels import regimes
-from fastsoftmax.kernels.blocked import BLOCK
+from fastsoftmax.kernels import tuning
+from fastsoftmax.kernels.regimes import RowKernels
+from fastsoftmax.kernels.tuning import BLOCK_CLASSES as BLOCK
 
 NAMES = ["softmax", "log_softmax", "logsumexp", "cross_entropy", "cross_entropy_with_grad"]
 WITH_OUT = ["softmax", "log_softmax", "cross_entropy_with_grad"]
@@ -16,7 +17,7 @@ IGNORED = -100
 
 @pytest.fixture
 def blocks(monkeypatch):
-    monkeypatch.setattr(regimes, "BLOCKED_BYTES", 0)
+    monkeypatch.setattr(tuning, "BLOCKED_BYTES", 0)
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def row_by_row(monkeypatch):
 
     def compute(call):
         with monkeypatch.context() as patch:
-            patch.setattr(regimes, "BLOCKED_BYTES", 2**62)
+            patch.setattr(tuning, "BLOCKED_BYTES", 2**62)
             return call()
 
     return compute
@@ -41,16 +42,16 @@ def problem(name, rows, classes, dtype, spread=3):
 
 def test_what_is_blocked():
     """Long rows, by their bytes alone: however many there are, and in place too."""
-    kernels = {"few": 1, "many": 2, "streamed": 3, "blocked": 4}
+    choose = RowKernels(1, 2, 3, 4).choose
     for dtype in (np.float32, np.float64):
-        classes = regimes.BLOCKED_BYTES // np.dtype(dtype).itemsize
+        classes = tuning.BLOCKED_BYTES // np.dtype(dtype).itemsize
         for rows in (1, 40):
             long, short = np.empty((rows, classes), dtype), np.empty((rows, classes - 1), dtype)
-            assert regimes.choose([long], long, **kernels) == 4
-            assert regimes.choose([long], np.empty_like(long), **kernels) == 4
-            assert regimes.choose([long], np.empty(rows), **kernels) == 4
-            assert regimes.choose([short], np.empty_like(short), **kernels) == (2 if rows == 1 else 3)
-            assert regimes.choose([long], long, few=1, many=2) == 2
+            assert choose([long], long) == 4
+            assert choose([long], np.empty_like(long)) == 4
+            assert choose([long], np.empty(rows)) == 4
+            assert choose([short], np.empty_like(short)) == (2 if rows == 1 else 3)
+            assert RowKernels(1, 2).choose([long], long) == 2
 
 
 @pytest.mark.usefixtures("blocks")

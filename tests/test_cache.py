@@ -193,7 +193,7 @@ def test_other_version(call, package):
 @pytest.mark.parametrize("zipped", [False, True], ids=["folder", "zip"])
 def test_edited_helper(call, package, tmp_path, zipped):
     """The result shows whether the edit ran."""
-    helpers = package / "kernels" / "rows.py"
+    helpers = package / "kernels" / "rows" / "row.py"
     source = helpers.read_text()
     for added, was in ((0.0, "compiled"), (1.0, "compiled"), (1.0, "loaded")):
         edited = source.replace("lse = row[2] + log_sum\n", f"lse = row[2] + log_sum + {added}\n")
@@ -202,6 +202,21 @@ def test_edited_helper(call, package, tmp_path, zipped):
         path = shutil.make_archive(str(tmp_path / "site"), "zip", package.parent) if zipped else package.parent
         got, lse = call(CALL_WITH_HELPERS, PYTHONPATH=str(path), XDG_CACHE_HOME=str(tmp_path)).split()
         assert (got, round(float(lse), 4)) == (was, 4.6052 + added)
+
+
+@pytest.mark.parametrize("change", ["edit", "move"])
+@pytest.mark.parametrize("part", [".", "compiling", "simd", "vecmath", "rows", "gemm"])
+def test_any_change_makes_kernels_stale(call, package, part, change):
+    """In every sub-package, of what a file says and of where it stands."""
+    environment = {"PYTHONPATH": str(package.parent)}
+    note = package / "kernels" / part / "note.py"
+    note.write_text('"""A note."""\n')
+    assert [call(**environment), call(**environment)] == [COMPILED, LOADED]
+    if change == "edit":
+        note.write_text('"""Another note."""\n')
+    else:
+        note.rename(note.with_name("moved.py"))
+    assert [call(**environment), call(**environment)] == [COMPILED, LOADED]
 
 
 DAMAGES = {

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fastsoftmax.cli import main, warmup
-from fastsoftmax.kernels import cache, target
+from fastsoftmax.kernels.compiling import cache, target
 from fastsoftmax.kernels.cross_entropy import total_loss
 
 KERNELS = 2 * 32 + 4  # for two dtypes; the labels' count, the losses' sum, the workers and their pool are of one type
@@ -25,8 +25,8 @@ import fastsoftmax as fs
 sys.path.insert(0, sys.argv[1])
 import conftest
 from fastsoftmax import workers
-from fastsoftmax.kernels import regimes
-from fastsoftmax.kernels.dispatchers import DISPATCHERS
+from fastsoftmax.kernels import tuning
+from fastsoftmax.kernels.compiling.dispatchers import DISPATCHERS
 
 def call(change):
     for name, kwargs in arguments.items():
@@ -51,13 +51,13 @@ for dtype in (np.float32, np.float64):
                 fs.cross_entropy_with_grad(arguments["softmax"]["logits"], labels, reduction="sum", ignore_index=1)
             for out in (np.empty((rows, classes), dtype), np.empty((classes, rows), dtype).T):
                 fs.cross_entropy_with_grad(dloss=np.ones(rows), out=out, **arguments["cross_entropy_with_grad"])
-regimes.STREAM_CLASSES = regimes.STREAM_BYTES = 0
+tuning.STREAM_CLASSES = tuning.STREAM_BYTES = 0
 for dtype in (np.float32, np.float64):
     for rows in (3, 8192):
         for classes in (5, 130):
             arguments = conftest.arguments(rows, classes, dtype)
             call(lambda array: array)
-regimes.BLOCKED_BYTES = 0
+tuning.BLOCKED_BYTES = 0
 for dtype in (np.float32, np.float64):
     for rows in (3, 8192):
         arguments = conftest.arguments(rows, 130, dtype)
@@ -212,7 +212,7 @@ def test_another_processor(tmp_path):
     code = """
 import numpy as np
 import fastsoftmax as fs
-from fastsoftmax.kernels.dispatchers import DISPATCHERS
+from fastsoftmax.kernels.compiling.dispatchers import DISPATCHERS
 print(fs.softmax(np.zeros((1, 2), np.float32)).tolist(), *(d.stats.cache_misses.total() for d in DISPATCHERS))
 """
     done = run("-c", code, NUMBA_CACHE_DIR=str(tmp_path))

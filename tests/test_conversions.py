@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import fastsoftmax as fs
-from fastsoftmax.kernels import cache
+from fastsoftmax.kernels.compiling import cache
 
 TWO_OR_MORE = [
     "softmax_backward",

@@ -13,7 +13,7 @@ import pytest
 
 import fastsoftmax as fs
 from fastsoftmax import reference, threads
-from fastsoftmax.kernels import regimes
+from fastsoftmax.kernels import tuning
 
 hypothesis = pytest.importorskip("hypothesis")
 st = pytest.importorskip("hypothesis.strategies")
@@ -440,10 +440,10 @@ def outcome(call):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(threads, "run", lambda kernel, elements, *args: getattr(kernel, call.twin)(*args))
         if call.regime == "streams":
-            patch.setattr(regimes, "STREAM_CLASSES", 0)
-            patch.setattr(regimes, "STREAM_BYTES", 0)
+            patch.setattr(tuning, "STREAM_CLASSES", 0)
+            patch.setattr(tuning, "STREAM_BYTES", 0)
         if call.regime == "blocks":
-            patch.setattr(regimes, "BLOCKED_BYTES", 0)
+            patch.setattr(tuning, "BLOCKED_BYTES", 0)
         try:
             return getattr(fs, call.name)(**call.arguments)
         except (TypeError, ValueError) as error:

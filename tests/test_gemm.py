@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from fastsoftmax.kernels import gemm, linear, tiles
-from fastsoftmax.kernels import products as narrow
-from fastsoftmax.kernels.jit import probe
+from fastsoftmax.kernels import linear, tuning
+from fastsoftmax.kernels.compiling.jit import probe
+from fastsoftmax.kernels.gemm import macro_kernel as gemm
+from fastsoftmax.kernels.gemm import narrow
 
 # One tile of rows and columns or some, whole or not; one block or several; no depth, one step of depths or several.
 SHAPES = [
@@ -74,7 +75,7 @@ def test_blocks(shape, n_threads, dtype):
     count, rows, columns = gemm.grid_of(np.empty(0, dtype), *shape, n_threads)
     assert rows <= 264
     assert count == -(-shape[0] // rows) * -(-shape[1] // columns)
-    height, width = gemm.PRODUCT_ROWS, gemm.PRODUCT_VECTORS * 64 // np.dtype(dtype).itemsize
+    height, width = tuning.TILE_ROWS, tuning.TILE_VECTORS * 64 // np.dtype(dtype).itemsize
     all_tiles = -(-shape[0] // height) * -(-shape[1] // width)
     most = -(-count // n_threads) * (rows // height) * (columns // width)
     assert most <= 1.5 * all_tiles / n_threads + 1
@@ -106,7 +107,7 @@ def test_what_is_not_finite_stays_in_its_row_and_column(value, dtype, assert_sam
 def test_narrow_weight_is_transposed(features, columns, dtype):
     """And padded with zeros to whole tiles of columns."""
     weight = np.random.default_rng(0).standard_normal((features, columns)).astype(dtype)
-    padded = -(-columns // tiles.OUTPUT_COLUMNS) * tiles.OUTPUT_COLUMNS
+    padded = -(-columns // tuning.OUTPUT_COLUMNS) * tuning.OUTPUT_COLUMNS
     got = np.full((padded, features), np.nan, dtype)
     compiled_transposed.serial(weight, got.reshape(-1))
     np.testing.assert_array_equal(got, np.pad(weight.T, ((0, padded - columns), (0, 0))))

@@ -18,7 +18,7 @@ import ctypes, inspect, itertools, mmap, sys
 import numpy as np
 import fastsoftmax as fs
 from fastsoftmax import threads
-from fastsoftmax.kernels import regimes
+from fastsoftmax.kernels import tuning
 
 PAGE, SIZE = mmap.PAGESIZE, 2**20
 mprotect = ctypes.CDLL(None).mprotect
@@ -54,9 +54,9 @@ def arrays(name, rows, features, classes, dtype):
 
 twin, dtype, regime = sys.argv[1:]
 if regime == "streams":
-    regimes.STREAM_CLASSES, regimes.STREAM_BYTES = 65, 0
+    tuning.STREAM_CLASSES, tuning.STREAM_BYTES = 65, 0
 if regime == "blocks":
-    regimes.BLOCKED_BYTES = 0
+    tuning.BLOCKED_BYTES = 0
 threads.run = lambda kernel, elements, *args: getattr(kernel, twin)(*args)
 rows = (1, 3, 16, 35, 130) if twin == "serial" else (3, 130)  # threads take their time to wake up
 classes = (1, 7, 8, 9, 15, 16, 17, 31, 33, 63, 64, 65, 127, 130, 300)

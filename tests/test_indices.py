@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 import fastsoftmax as fs
-from fastsoftmax.kernels.jit import probe
-from fastsoftmax.kernels.lanes import drop_lane, splat
-from fastsoftmax.kernels.memory import load, load_first, store_first
-from fastsoftmax.kernels.sums import add_to_sum, empty_sum, sum_of
+from fastsoftmax.kernels.compiling.jit import probe
+from fastsoftmax.kernels.simd.accumulate import add_to_sum, empty_sum, sum_of
+from fastsoftmax.kernels.simd.memory import load, load_first, store_first
+from fastsoftmax.kernels.simd.vector import drop_lane, splat
 
 
 @probe

@@ -11,7 +11,7 @@ from numba.np.ufunc import parallel as pool
 
 import fastsoftmax as fs
 from fastsoftmax import threads
-from fastsoftmax.kernels.jit import Kernel
+from fastsoftmax.kernels.compiling.jit import Kernel
 
 PACKAGE = str(Path(fs.__file__).parent)
 # Where Python looks for signals: after calls, at the start of functions, at the end of loops' bodies.
@@ -87,7 +87,7 @@ import signal
 import numpy as np
 import fastsoftmax as fs
 from fastsoftmax import threads
-from fastsoftmax.kernels.jit import Kernel
+from fastsoftmax.kernels.compiling.jit import Kernel
 from callers import digest
 signal.signal(signal.SIGALRM, signal.default_int_handler)
 def interrupted(function, seconds, calls):

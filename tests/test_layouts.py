@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import fastsoftmax as fs
-from fastsoftmax.kernels.dispatchers import DISPATCHERS
+from fastsoftmax.kernels.compiling.dispatchers import DISPATCHERS
 
 ROWS, CLASSES = 6, 19
 CLASS_COUNTS = [1, 2, 3, 8, 15, 16, 17, 33, 63, 64, 65, 100, 127, 128]

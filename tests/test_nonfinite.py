@@ -7,7 +7,7 @@ import pytest
 
 import fastsoftmax as fs
 from fastsoftmax import reference
-from fastsoftmax.kernels import regimes
+from fastsoftmax.kernels import tuning
 
 INF, NAN = np.inf, np.nan
 SPECIAL = [NAN, INF, -INF, 0.0, 1.5]
@@ -250,6 +250,6 @@ def test_rows_of_a_run_stand_alone(name, rows, classes, streamed, dtype, twin, a
 
     alone = [np.concatenate(parts) for parts in zip(*(results(slice(i, i + 1)) for i in range(rows)), strict=True)]
     if streamed:
-        monkeypatch.setattr(regimes, "STREAM_CLASSES", 0)
-        monkeypatch.setattr(regimes, "STREAM_BYTES", 0)
+        monkeypatch.setattr(tuning, "STREAM_CLASSES", 0)
+        monkeypatch.setattr(tuning, "STREAM_BYTES", 0)
     assert_same_bits(results(slice(None)), alone)

@@ -11,8 +11,8 @@ import pytest
 
 import fastsoftmax as fs
 from fastsoftmax import reference
-from fastsoftmax.kernels import operations, regimes
-from fastsoftmax.kernels.jit import Kernel
+from fastsoftmax.kernels import operations, tuning
+from fastsoftmax.kernels.compiling.jit import Kernel
 from fastsoftmax.kernels.regimes import ProductKernels, RowKernels
 
 CLASSES = [1, 2, 3, 10, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 130, 1000]
@@ -105,8 +105,8 @@ def test_streamed_is_stored(name, rows, classes, dtype, twin, arguments, results
     if "labels" in args:
         args["labels"][[0, 2, *range(40, rows, 3)]] = -100
     want = results(getattr(fs, name)(**args))
-    monkeypatch.setattr(regimes, "STREAM_CLASSES", 0)
-    monkeypatch.setattr(regimes, "STREAM_BYTES", 0)
+    monkeypatch.setattr(tuning, "STREAM_CLASSES", 0)
+    monkeypatch.setattr(tuning, "STREAM_BYTES", 0)
     size = want[-1].size
     for offset in range(0, 17, 3):
         around = np.full(size + 40, 7, dtype)
@@ -166,16 +166,16 @@ def test_the_registry_has_every_kernel():
 def test_regimes():
     """Each is reached, and in place never streams."""
     choose = RowKernels(1, 2, 3).choose
-    wide = np.empty((regimes.STREAM_BYTES // (8_000 * 4), 8_000), np.float32)
+    wide = np.empty((tuning.STREAM_BYTES // (8_000 * 4), 8_000), np.float32)
     assert choose([wide], np.empty_like(wide)) == 3
     assert choose([wide], wide) == 2
     assert choose([np.empty_like(wide), wide], wide) == 2
     assert choose([wide[:-1]], np.empty_like(wide[:-1])) == 2
-    for dtype, many in regimes.FEW_CLASSES.items():
+    for dtype, many in tuning.FEW_CLASSES.items():
         for classes, kernel in ((many, 2), (many - 1, 1)):
             narrow = np.empty((2**17, classes), dtype)
             assert choose([narrow], np.empty_like(narrow)) == kernel
-    for classes, kernel in ((regimes.STREAM_CLASSES, 3), (regimes.STREAM_CLASSES - 1, 2)):
+    for classes, kernel in ((tuning.STREAM_CLASSES, 3), (tuning.STREAM_CLASSES - 1, 2)):
         many = np.empty((2**26 // classes, classes), np.float32)
         assert choose([many], np.empty_like(many)) == kernel
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import fastsoftmax as fs
-from fastsoftmax.kernels.jit import probe
-from fastsoftmax.kernels.staging import apart, staged
+from fastsoftmax.kernels.compiling.jit import probe
+from fastsoftmax.kernels.compiling.staging import apart, staged
 
 
 @staged

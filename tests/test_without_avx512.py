@@ -11,7 +11,7 @@ SCRIPT = """
 import sys
 import numpy as np
 import fastsoftmax as fs
-from fastsoftmax.kernels.target import AVX512
+from fastsoftmax.kernels.compiling.target import AVX512
 
 given = np.load(sys.argv[1])
 results = {"avx512": AVX512}
@@ -58,5 +58,5 @@ def test_head(computed):
 
 
 def test_no_features(run_python):
-    code = "from fastsoftmax.kernels.target import AVX512; print(AVX512)"
+    code = "from fastsoftmax.kernels.compiling.target import AVX512; print(AVX512)"
     assert run_python("-c", code, NUMBA_CPU_FEATURES="") == "False"

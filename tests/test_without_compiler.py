@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 
 import fastsoftmax as fs
-from fastsoftmax.kernels import labels, products, reductions, tiles
-from fastsoftmax.kernels.jit import probe
+from fastsoftmax.kernels import labels, tuning
+from fastsoftmax.kernels.compiling.jit import probe
+from fastsoftmax.kernels.gemm import micro_tile as tiles
+from fastsoftmax.kernels.gemm import narrow as products
+from fastsoftmax.kernels.gemm import split_k as reductions
 
 SCRIPT = """
 import numpy as np
@@ -53,9 +56,9 @@ def test_count_labels(repeats, wrong, ignored):
 @pytest.mark.parametrize("rows", [0, 1, 127, 128, 1024, 1025, 65_536, 65_537, 10**7, 2**31 + 1, 2**40])
 def test_blocks_of_rows(rows):
     """Every row in a block, none empty, 64 at most, whole strips."""
-    n_blocks, block_rows = reductions.blocks_of(rows, reductions.BLOCK)
+    n_blocks, block_rows = reductions.blocks_of(rows, tuning.BLOCK_ROWS)
     assert n_blocks <= 64
-    assert block_rows >= reductions.BLOCK
+    assert block_rows >= tuning.BLOCK_ROWS
     assert block_rows % 128 == 0
     assert n_blocks * block_rows >= rows
     assert rows == 0 or (n_blocks - 1) * block_rows < rows
@@ -78,7 +81,7 @@ def test_add_up_blocks(columns):
 def test_padding_to_whole_tiles(columns):
     """Nothing but zeros in the padding, and each element in its place."""
     width = -(-columns // 5) * 5
-    assert tiles.round_up(columns, tiles.WEIGHT_COLUMNS) == width
+    assert tiles.round_up(columns, tuning.WEIGHT_COLUMNS) == width
     rows = np.random.default_rng(0).standard_normal((6, columns))
     padded = np.full(8 * width, np.nan)
     products.pad_rows(rows.reshape(-1), 6, columns, padded)

@@ -14,7 +14,7 @@ from fastsoftmax.cli import doctor, train, warmup
 from fastsoftmax.cli.errors import InputError
 from fastsoftmax.cli.network import ACTIVATIONS
 from fastsoftmax.cli.train import TrainingError
-from fastsoftmax.kernels.target import LEVELS
+from fastsoftmax.kernels.compiling.target import LEVELS
 
 
 class _Parser(argparse.ArgumentParser):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from time import perf_counter
 from typing import Any
 
-from fastsoftmax.kernels.cache import folder_of
+from fastsoftmax.kernels.compiling.cache import folder_of
 from fastsoftmax.kernels.operations import HELPERS
 
 _LOG = logging.getLogger("fastsoftmax")

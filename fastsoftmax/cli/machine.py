@@ -14,7 +14,7 @@ import numpy as np
 from fastsoftmax import threads, workers
 from fastsoftmax.conversions import Array
 from fastsoftmax.kernels import probes
-from fastsoftmax.kernels.jit import Kernel
+from fastsoftmax.kernels.compiling.jit import Kernel
 
 # A measurement moves at least this much, and the best of several counts: a limit is what was reached once.
 _TRAFFIC = 2**28

@@ -14,8 +14,8 @@ from numba.core import config
 from fastsoftmax.cli.errors import InputError
 from fastsoftmax.cli.extras import progress
 from fastsoftmax.kernels import operations, pool
-from fastsoftmax.kernels.cache import folder_of, is_kept
-from fastsoftmax.kernels.target import LEVELS
+from fastsoftmax.kernels.compiling.cache import folder_of, is_kept
+from fastsoftmax.kernels.compiling.target import LEVELS
 
 DTYPES = ("float32", "float64")
 

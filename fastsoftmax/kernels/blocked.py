@@ -12,13 +12,11 @@ import math
 import numpy as np
 from numba import prange
 
-from .careful import careful_logsumexp
+from .compiling.jit import Doubles, Labels, Line, Matrix, kernel
+from .compiling.staging import apart, staged
 from .cross_entropy import cross_entropy_again, weight_of
-from .elementary import EXACT, exp_scaled, exponent_of, least_quotient, multiply, scale_of
-from .jit import Doubles, Labels, Line, Matrix, kernel
-from .lanes import splat
-from .memory import finish_streams, overlap
-from .rows import (
+from .rows.cached import row_range, softmax_row
+from .rows.row import (
     CANCELS,
     cross_entropy_row,
     exp_sum,
@@ -31,25 +29,28 @@ from .rows import (
     row_quotient,
     subtract,
 )
-from .staging import apart, staged
-from .stores import row_range, softmax_row
-from .streams import store_row, stream_row
-from .sums import first_lane, sum_all
-
-BLOCK = 2**15
+from .rows.slow_path import careful_logsumexp
+from .rows.streamed import store_row, stream_row
+from .simd.accumulate import sum_all
+from .simd.memory import finish_streams, overlap
+from .simd.reduce import first_lane
+from .simd.vector import splat
+from .tuning import BLOCK_CLASSES
+from .vecmath.exp import EXACT, exp_scaled, exponent_of, scale_of
+from .vecmath.quotient import least_quotient, multiply
 
 
 @staged
 def empty_parts(n_classes):
     """Make room for each block's m, Σ e_j and e_m."""
-    return np.empty((3, -(-n_classes // BLOCK)))
+    return np.empty((3, -(-n_classes // BLOCK_CLASSES)))
 
 
 @staged
 def sum_block(logits, start, stop, block, skip, parts):
     """Find m, Σ_{j≠skip} e_j and e_m of a block of the row from start to stop; `skip` is as in `exp_sum`."""
-    first = start + np.intp(block) * BLOCK
-    last = min(first + BLOCK, stop)
+    first = start + np.intp(block) * BLOCK_CLASSES
+    last = min(first + BLOCK_CLASSES, stop)
     m = row_max(logits, first, last)
     parts[0, block] = m
     if math.isinf(m):
@@ -101,8 +102,8 @@ def exp_of_max(logits, m):
 @staged
 def write_block(finish, arguments, logits, start, stop, block, out):
     """Write finish(z, arguments) for a block of a row, past the caches unless in place."""
-    first = start + np.intp(block) * BLOCK
-    last = min(first + BLOCK, stop)
+    first = start + np.intp(block) * BLOCK_CLASSES
+    last = min(first + BLOCK_CLASSES, stop)
     pending = (arguments, logits, first, out, first, last)
     if overlap(logits, out):
         store_row(finish, pending)

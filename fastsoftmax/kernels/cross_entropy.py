@@ -3,18 +3,19 @@
 import numpy as np
 from numba import prange
 
-from .bundles import CHUNK, any_ignored, empty_lanes, from_lanes, load_labels, store_losses, to_lanes
-from .elementary import multiply
-from .few import cross_entropy_lanes, cross_entropy_with_grad_lanes
-from .jit import Doubles, Labels, Line, Matrix, kernel
-from .lanes import lanes_of, wide
-from .memory import finish_streams, load, store
-from .rows import cross_entropy_row, put_label, row_max, row_quotient
-from .runs import rows_in_a_run
-from .staging import apart, staged
-from .stores import cross_entropy_with_grad_row, is_small, row_range
-from .streams import stream_row, two_rows
-from .sums import sum_all
+from .compiling.jit import Doubles, Labels, Line, Matrix, kernel
+from .compiling.staging import apart, staged
+from .drivers import rows_in_a_run
+from .rows.bundles import any_ignored, empty_lanes, from_lanes, load_labels, store_losses, to_lanes
+from .rows.cached import cross_entropy_with_grad_row, is_small, row_range
+from .rows.few import cross_entropy_lanes, cross_entropy_with_grad_lanes
+from .rows.row import cross_entropy_row, put_label, row_max, row_quotient
+from .rows.streamed import stream_row, two_rows
+from .simd.accumulate import sum_all
+from .simd.memory import finish_streams, load, store
+from .simd.vector import lanes_of, wide
+from .tuning import CHUNK_ROWS
+from .vecmath.quotient import multiply
 
 
 @kernel
@@ -166,10 +167,10 @@ def few_rows_with_grad(logits, n_classes, labels, ignore_index, weight, dloss, l
 def cross_entropy_few(logits: Matrix, labels: Labels, ignore_index: int, losses: Doubles):
     """Do `cross_entropy` for few classes, a bundle of rows at a time."""
     n_rows, n_classes = logits.shape
-    for chunk in prange(-(-n_rows // CHUNK)):
+    for chunk in prange(-(-n_rows // CHUNK_ROWS)):
         flat = logits.flat
-        first = np.intp(chunk) * CHUNK
-        few_rows(flat, n_classes, labels, ignore_index, losses, first, min(first + CHUNK, n_rows), 0)
+        first = np.intp(chunk) * CHUNK_ROWS
+        few_rows(flat, n_classes, labels, ignore_index, losses, first, min(first + CHUNK_ROWS, n_rows), 0)
 
 
 @kernel
@@ -178,10 +179,10 @@ def cross_entropy_with_grad_few(
 ):
     """Do `cross_entropy_with_grad` for few classes, a bundle of rows at a time."""
     n_rows, n_classes = logits.shape
-    for chunk in prange(-(-n_rows // CHUNK)):
+    for chunk in prange(-(-n_rows // CHUNK_ROWS)):
         flat, flat_out = logits.flat, dlogits.flat
-        first = np.intp(chunk) * CHUNK
-        last = min(first + CHUNK, n_rows)
+        first = np.intp(chunk) * CHUNK_ROWS
+        last = min(first + CHUNK_ROWS, n_rows)
         few_rows_with_grad(flat, n_classes, labels, ignore_index, weight, dloss, losses, flat_out, first, last, 0)
 
 

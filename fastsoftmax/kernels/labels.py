@@ -2,10 +2,10 @@
 
 from llvmlite import ir
 
-from .jit import Labels, kernel
-from .lanes import build_splat
-from .values import INT, Number, Vector, builder, call, number
-from .views import address
+from .compiling.jit import Labels, kernel
+from .compiling.values import INT, Number, Vector, builder, call, number
+from .compiling.views import address
+from .simd.vector import build_splat
 
 _EIGHT = ir.VectorType(INT, 8)
 

@@ -3,14 +3,13 @@
 import numpy as np
 from numba import prange
 
-from .gemm import grid_of, write_block
-from .jit import Line, Matrix, kernel
-from .panels import ask_for_depths, ask_for_lines, pack_depths, pack_lines
-from .products import add_weight_grad, chains_of, input_grad_rows, linear_rows, pad_rows, strip_of, transposed
-from .reductions import BLOCK, blocks_of, partial_size, write_weight_grad
-from .tiles import WEIGHT_COLUMNS, round_up
-
-_STRIP = 128  # rows of ∂L/∂X that a thread writes at a time
+from .compiling.jit import Line, Matrix, kernel
+from .gemm.macro_kernel import grid_of, write_block
+from .gemm.micro_tile import round_up
+from .gemm.narrow import add_weight_grad, chains_of, input_grad_rows, linear_rows, pad_rows, strip_of, transposed
+from .gemm.packing import ask_for_depths, ask_for_lines, pack_depths, pack_lines
+from .gemm.split_k import blocks_of, partial_size, write_weight_grad
+from .tuning import BLOCK_ROWS, DINPUTS_ROWS, WEIGHT_COLUMNS
 
 
 @kernel
@@ -72,12 +71,12 @@ def input_grad_few(doutputs: Matrix, weight: Matrix, dinputs: Matrix):
     n_rows, n_columns = doutputs.shape
     n_features = weight.shape[0]
     flat_weight = transposed(weight)
-    n_strips = -(-n_rows // _STRIP)
+    n_strips = -(-n_rows // DINPUTS_ROWS)
     for strip in prange(n_strips):
         flat, flat_out, padded_weight = doutputs.flat, dinputs.flat, flat_weight.flat
-        first = np.intp(strip) * _STRIP
-        count = min(_STRIP, n_rows - first)
-        room = np.empty(_STRIP * round_up(n_columns, WEIGHT_COLUMNS), doutputs.dtype)
+        first = np.intp(strip) * DINPUTS_ROWS
+        count = min(DINPUTS_ROWS, n_rows - first)
+        room = np.empty(DINPUTS_ROWS * round_up(n_columns, WEIGHT_COLUMNS), doutputs.dtype)
         grads = room.flat
         pad_rows(flat[first * n_columns :], count, n_columns, grads)
         input_grad_rows(grads, count, padded_weight, n_features, n_columns, flat_out, first)
@@ -89,7 +88,7 @@ def weight_grad_few(inputs: Matrix, doutputs: Matrix, dweight: Matrix):
     n_rows, n_features = inputs.shape
     n_columns = doutputs.shape[1]
     strip, chains = strip_of(inputs, n_features), chains_of(n_rows)
-    n_blocks, block_rows = blocks_of(n_rows, BLOCK)
+    n_blocks, block_rows = blocks_of(n_rows, BLOCK_ROWS)
     partial = np.zeros((max(n_blocks, 1), partial_size(inputs, n_features, n_columns)))
     for block in prange(n_blocks):
         flat, flat_doutputs = inputs.flat, doutputs.flat

@@ -3,23 +3,14 @@
 import numpy as np
 from numba import prange
 
+from .compiling.jit import Doubles, Labels, Line, Matrix, kernel
 from .cross_entropy import few_rows, few_rows_with_grad
-from .jit import Doubles, Labels, Line, Matrix, kernel
-from .products import add_weight_grad, chains_of, input_grad_rows, linear_rows, pad_rows, strip_of, transposed
-from .reductions import (
-    BLOCK,
-    add_rows,
-    add_up,
-    blocks_of,
-    column_sums,
-    partial_size,
-    settle,
-    write_weight_grad,
-)
-from .stores import cross_entropy_with_grad_row, row_range
-from .tiles import WEIGHT_COLUMNS, round_up
-
-_BIAS_BLOCKS = 16  # of rows whose ∂L/∂b is added up apart
+from .gemm.column_sums import add_rows, column_sums, settle
+from .gemm.micro_tile import round_up
+from .gemm.narrow import add_weight_grad, chains_of, input_grad_rows, linear_rows, pad_rows, strip_of, transposed
+from .gemm.split_k import add_up, blocks_of, partial_size, write_weight_grad
+from .rows.cached import cross_entropy_with_grad_row, row_range
+from .tuning import BIAS_BLOCKS, BLOCK_ROWS, WEIGHT_COLUMNS
 
 
 @kernel
@@ -29,7 +20,7 @@ def linear_cross_entropy_few(
     """Write each row's loss for few classes: one pass over the inputs, a strip of rows at a time."""
     n_rows, n_features = inputs.shape
     n_classes = weight.shape[1]
-    n_blocks, block_rows = blocks_of(n_rows, BLOCK)
+    n_blocks, block_rows = blocks_of(n_rows, BLOCK_ROWS)
     strip, padded_weight = strip_of(inputs, n_features), transposed(weight)
     for block in prange(n_blocks):
         flat, flat_weight = inputs.flat, padded_weight.flat
@@ -64,7 +55,7 @@ def linear_cross_entropy_with_grad_few(
     n_rows, n_features = inputs.shape
     n_classes = weight.shape[1]
     padded_weight, no_rows = transposed(weight), np.empty(0, inputs.dtype)
-    n_blocks, block_rows = blocks_of(n_rows, BLOCK)
+    n_blocks, block_rows = blocks_of(n_rows, BLOCK_ROWS)
     strip, chains = strip_of(inputs, n_features), chains_of(n_rows)
     weight_sums = np.zeros((max(n_blocks, 1), partial_size(inputs, n_features, n_classes)))
     bias_sums = np.zeros((max(n_blocks, 1), n_classes))
@@ -99,7 +90,7 @@ def cross_entropy_with_grads(
     Four rows are added to ∂L/∂b at a time, while the second-level cache holds them.
     """
     n_rows, n_classes = logits.shape
-    block_rows = -(-n_rows // (4 * _BIAS_BLOCKS)) * 4
+    block_rows = -(-n_rows // (4 * BIAS_BLOCKS)) * 4
     n_blocks = -(-n_rows // block_rows)
     partial = np.zeros((n_blocks, n_classes))
     for block in prange(n_blocks):

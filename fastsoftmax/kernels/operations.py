@@ -6,8 +6,8 @@ The public functions run what stands here, `fastsoftmax warmup` compiles it, and
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from . import blocked, cross_entropy, labels, linear, linear_cross_entropy, pool, reductions, softmax
-from .jit import Kernel
+from . import bias_grad, blocked, cross_entropy, labels, linear, linear_cross_entropy, pool, softmax
+from .compiling.jit import Kernel
 from .regimes import ProductKernels, RowKernels
 
 SOFTMAX = RowKernels(softmax.softmax_few, softmax.softmax, softmax.softmax_streamed, blocked.softmax_blocked)
@@ -57,7 +57,7 @@ class _Helpers(NamedTuple):
     thread_ids: Kernel
 
 
-HELPERS = _Helpers(reductions.bias_grad, labels.count_labels, cross_entropy.total_loss, pool.thread_ids)
+HELPERS = _Helpers(bias_grad.bias_grad, labels.count_labels, cross_entropy.total_loss, pool.thread_ids)
 
 OPERATIONS = {
     "softmax": SOFTMAX,

@@ -10,10 +10,10 @@ from llvmlite import ir
 from numba import prange, types
 from numba.extending import intrinsic
 
-from .dispatchers import Parallel
-from .jit import Labels, kernel
-from .rounding import to_nearest
-from .values import INT, INT32, POINTER, Number, builder, call
+from .compiling.dispatchers import Parallel
+from .compiling.jit import Labels, kernel, use_pool
+from .compiling.rounding import to_nearest
+from .compiling.values import INT, INT32, POINTER, Number, builder, call
 
 
 @intrinsic
@@ -48,6 +48,9 @@ def address():
     run_tasks.dispatcher.compile(SIGNATURE)
     compiled = run_tasks.dispatcher.overloads[SIGNATURE]
     return compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
+
+
+use_pool(address)
 
 
 @kernel

@@ -3,10 +3,10 @@
 import numpy as np
 from numba import prange
 
-from .elementary import exp_scaled, scale_of
-from .jit import Line, probe
-from .lanes import lanes_of, splat
-from .memory import finish_streams, load, store, stream, unaligned
+from .compiling.jit import Line, probe
+from .simd.memory import finish_streams, load, store, stream, unaligned
+from .simd.vector import lanes_of, splat
+from .vecmath.exp import exp_scaled, scale_of
 
 
 @probe

@@ -3,26 +3,19 @@
 import numpy as np
 from numba import prange
 
-from .backward_rows import log_softmax_backward_row, softmax_backward_row
-from .bundles import CHUNK, empty_lanes, from_lanes, to_lanes
-from .careful import careful_logsumexp
-from .elementary import multiply
-from .few import log_softmax_lanes, logsumexp_lanes, softmax_lanes
-from .jit import Line, Matrix, kernel
-from .lanes import lanes_of, splat
-from .memory import finish_streams, store_first
-from .rows import (
-    log_softmax_row,
-    logsumexp_row,
-    row_exps,
-    row_log_sums,
-    row_max,
-    row_quotient,
-    subtract,
-)
-from .runs import distance_to_next, rows_in_a_run
-from .stores import row_range, softmax_row
-from .streams import stream_row, two_rows
+from .compiling.jit import Line, Matrix, kernel
+from .drivers import distance_to_next, rows_in_a_run
+from .rows.backward import log_softmax_backward_row, softmax_backward_row
+from .rows.bundles import empty_lanes, from_lanes, to_lanes
+from .rows.cached import row_range, softmax_row
+from .rows.few import log_softmax_lanes, logsumexp_lanes, softmax_lanes
+from .rows.row import log_softmax_row, logsumexp_row, row_exps, row_log_sums, row_max, row_quotient, subtract
+from .rows.slow_path import careful_logsumexp
+from .rows.streamed import stream_row, two_rows
+from .simd.memory import finish_streams, store_first
+from .simd.vector import lanes_of, splat
+from .tuning import CHUNK_ROWS
+from .vecmath.quotient import multiply
 
 
 @kernel
@@ -127,11 +120,11 @@ def softmax_few(logits: Matrix, probs: Matrix):
     """Do `softmax` for few classes, a bundle of rows at a time."""
     n_rows, n_classes = logits.shape
     width = lanes_of(logits)
-    for chunk in prange(-(-n_rows // CHUNK)):
+    for chunk in prange(-(-n_rows // CHUNK_ROWS)):
         flat, flat_out = logits.flat, probs.flat
         lanes = empty_lanes(logits)
-        first = np.intp(chunk) * CHUNK
-        for row in range(first, min(first + CHUNK, n_rows), width):
+        first = np.intp(chunk) * CHUNK_ROWS
+        for row in range(first, min(first + CHUNK_ROWS, n_rows), width):
             count = min(width, n_rows - row)
             to_lanes(flat, row, count, n_classes, lanes)
             softmax_lanes(lanes, n_classes)
@@ -143,11 +136,11 @@ def log_softmax_few(logits: Matrix, log_probs: Matrix):
     """Do `log_softmax` for few classes, a bundle of rows at a time."""
     n_rows, n_classes = logits.shape
     width = lanes_of(logits)
-    for chunk in prange(-(-n_rows // CHUNK)):
+    for chunk in prange(-(-n_rows // CHUNK_ROWS)):
         flat, flat_out = logits.flat, log_probs.flat
         lanes, scratch = empty_lanes(logits), empty_lanes(logits)
-        first = np.intp(chunk) * CHUNK
-        for row in range(first, min(first + CHUNK, n_rows), width):
+        first = np.intp(chunk) * CHUNK_ROWS
+        for row in range(first, min(first + CHUNK_ROWS, n_rows), width):
             count = min(width, n_rows - row)
             to_lanes(flat, row, count, n_classes, lanes)
             log_softmax_lanes(lanes, n_classes, scratch)
@@ -159,11 +152,11 @@ def logsumexp_few(logits: Matrix, lse: Line):
     """Do `logsumexp` for few classes, a bundle of rows at a time."""
     n_rows, n_classes = logits.shape
     width = lanes_of(logits)
-    for chunk in prange(-(-n_rows // CHUNK)):
+    for chunk in prange(-(-n_rows // CHUNK_ROWS)):
         flat = logits.flat
         lanes, scratch = empty_lanes(logits), empty_lanes(logits)
-        first = np.intp(chunk) * CHUNK
-        for row in range(first, min(first + CHUNK, n_rows), width):
+        first = np.intp(chunk) * CHUNK_ROWS
+        for row in range(first, min(first + CHUNK_ROWS, n_rows), width):
             count = min(width, n_rows - row)
             to_lanes(flat, row, count, n_classes, lanes)
             store_first(lse, row, count, logsumexp_lanes(lanes, n_classes, scratch))

@@ -1,0 +1,183 @@
+"""Kernels: functions over whole arrays, compiled by Numba from what `staging` writes."""
+
+import functools
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils, config
+from numba.extending import intrinsic
+from numba.np.numpy_support import as_dtype, from_dtype
+
+from .dispatchers import FLAGS, Compiled, kept_dispatcher, lazy
+from .library import KernelCompiler
+from .rounding import to_nearest
+from .scopes import NO_MEMORY, OUT_OF_BOUNDS
+from .staging import staged, write_kernel
+from .values import BOOL, DOUBLE, INT, INT32, POINTER, Number, Pointer
+from .views import Array, leaves
+
+
+class _Arrays(NamedTuple):
+    """Which arrays a kernel takes: of so many dimensions, and of a dtype, or of the one it is compiled for."""
+
+    ndim: int
+    dtype: types.Type | None = None
+
+
+Matrix, Line = _Arrays(2), _Arrays(1)
+Doubles, Labels = _Arrays(1, types.float64), _Arrays(1, types.int64)
+_NUMBERS = {bool: types.boolean, int: types.int64, float: types.float64}
+
+
+class Kernel(Compiled):
+    """A function over whole arrays; if it has tasks, its first argument is the pool that calls them, or 0 for none.
+
+    The machine code is the same for one thread and for many: loops over `prange` call a task's function, or have the
+    pool call it (see `pool`).
+    """
+
+    __name__: str
+
+    def __init__(self, function, *, kept=True):
+        functools.update_wrapper(self, staged(function))
+        self.has_tasks = _has_tasks(function)
+        self._kept = kept
+
+    def make_dispatcher(self):
+        """Make it: see `Compiled.dispatcher`."""
+        function = self.__wrapped__
+        options = {"pipeline_class": KernelCompiler, "no_cfunc_wrapper": True}
+        if self._kept:
+            return kept_dispatcher(_entry(function), function, **options)
+        return njit(_entry(function), **FLAGS, **options)
+
+    def signature(self, dtype: npt.DTypeLike) -> tuple[types.Type, ...]:
+        """Give the types of all arguments for a dtype."""
+        own = from_dtype(np.dtype(dtype))
+        kinds = [kind for name, kind in self.__annotations__.items() if name != "return"]
+        given = [_NUMBERS.get(kind) or types.Array(kind.dtype or own, kind.ndim, "C") for kind in kinds]
+        return (types.int64, *given) if self.has_tasks else tuple(given)
+
+    def written(self, dtype):
+        """Write it down for a dtype, and give LLVM's text of it: what is compiled, without the call from Python."""
+        module, arguments = ir.Module(), []
+        for kind in self.signature(dtype):
+            if isinstance(kind, types.Array):
+                shape = (Number(ir.Constant(INT, ir.Undefined)),) * kind.ndim
+                arguments.append(Array(as_dtype(kind.dtype), Pointer(ir.Constant(POINTER, None)), shape))
+            else:
+                value = {types.boolean: BOOL, types.float64: DOUBLE}.get(kind, INT)
+                arguments.append(Number(ir.Constant(value, ir.Undefined)))
+        pool = arguments.pop(0) if self.has_tasks else _NO_POOL
+        result = {int: INT, float: DOUBLE}.get(self.__annotations__.get("return"))
+        write_kernel(module, self.__name__, self.__wrapped__, tuple(arguments), pool, result, checks_bounds=False)
+        return str(module)
+
+    @lazy
+    def serial(self):
+        """Give what runs on this thread."""
+        return functools.partial(self.dispatcher, 0) if self.has_tasks else self.dispatcher
+
+    @lazy
+    def parallel(self):
+        """Give what runs on Numba's pool."""
+        return functools.partial(self.dispatcher, _pool_address()) if self.has_tasks else self.dispatcher
+
+
+_NO_POOL = Number(INT(0))
+
+
+def _has_tasks(function):
+    return "prange" in function.__code__.co_names
+
+
+_pool_address = None
+
+
+def use_pool(address):
+    """Have the tasks of kernels done by a pool: the function gives the address of its `run_tasks`."""
+    global _pool_address
+    _pool_address = address
+
+
+def kernel(function):
+    """Compile a function over whole arrays."""
+    return _NotCompiled(function) if config.DISABLE_JIT else Kernel(function)
+
+
+def probe(function):
+    """Compile one that is not the library's own, and that no cache keeps."""
+    return _NotCompiled(function) if config.DISABLE_JIT else Kernel(function, kept=False)
+
+
+class _NotCompiled:
+    """What a kernel is under NUMBA_DISABLE_JIT."""
+
+    def __init__(self, function):
+        functools.update_wrapper(self, function)
+
+    def serial(self, *args):
+        """Say that there is none."""
+        raise RuntimeError(
+            "NUMBA_DISABLE_JIT is set, but vector instructions exist in compiled code only; "
+            "fastsoftmax.reference has the same functions in NumPy"
+        )
+
+    parallel = serial
+
+
+_RESULTS = {None: types.void, int: types.int64, float: types.float64}
+
+
+def _entry(function):
+    """Make the function that Numba compiles: of the same arguments, it calls what `staging` makes of this one."""
+    result = _RESULTS[function.__annotations__.get("return")]
+
+    @intrinsic
+    def call(typingctx, *args):
+        def codegen(context, builder, signature, values):
+            return _call_kernel(context, builder, signature, values, function)
+
+        return result(types.StarArgTuple(args)), codegen
+
+    code = function.__code__
+    names = ", ".join(["pool"] * _has_tasks(function) + [*code.co_varnames[: code.co_argcount]])
+    entry = eval(f"lambda {names}: call({names})", {"call": call})  # which Numba reads the names of arguments from
+    entry.__name__ = entry.__qualname__ = function.__name__
+    entry.__module__ = function.__module__
+    return entry
+
+
+def _call_kernel(context, builder, signature, values, function):
+    """Build the call of a kernel, and raise what its status says."""
+    (kinds,), values = signature.args, cgutils.unpack_tuple(builder, values[0])
+    arguments = [_argument(context, builder, *given) for given in zip(kinds, values, strict=True)]
+    pool = arguments.pop(0) if _has_tasks(function) else _NO_POOL
+    result = None if signature.return_type == types.void else context.get_value_type(signature.return_type)
+    name = builder.module.get_unique_name(function.__name__)
+    scope = write_kernel(
+        builder.module, name, function, tuple(arguments), pool, result, checks_bounds=context.enable_boundscheck
+    )
+    place = cgutils.alloca_once(builder, result or INT)
+    with to_nearest(builder):
+        status = builder.call(
+            scope.function, [*(leaf.ir for leaf in leaves(tuple(arguments))), pool.ir, builder.bitcast(place, POINTER)]
+        )
+    for value, error, message in ((NO_MEMORY, MemoryError, ()), (OUT_OF_BOUNDS, IndexError, ("vector out of bounds",))):
+        with cgutils.if_unlikely(builder, builder.icmp_unsigned("==", status, INT32(value))):
+            context.call_conv.return_user_exc(builder, error, message)
+    return context.get_dummy_value() if result is None else builder.load(place)
+
+
+def _argument(context, builder, kind, value):
+    """Give an argument of a compiled function as `values` has it."""
+    if isinstance(kind, types.Array):
+        if kind.layout != "C":
+            raise TypeError(f"expected a C-contiguous array, got {kind}")
+        array = context.make_array(kind)(context, builder, value)
+        shape = cgutils.unpack_tuple(builder, array.shape, kind.ndim)
+        return Array(as_dtype(kind.dtype), Pointer(array.data), tuple(Number(length) for length in shape))
+    return Number(value if kind != types.boolean else builder.trunc(value, BOOL))

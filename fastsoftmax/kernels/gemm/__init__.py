@@ -1,0 +1,1 @@
+"""Products of matrices: micro-tiles, packing, blocks, narrow products, sums over rows."""

@@ -1,0 +1,68 @@
+"""Panels: a few lines of a matrix, depth by depth, in the order in which a tile of products reads them.
+
+The entry of line l at depth k is one of the numbers that l takes into its products: a line is a row of the first factor
+or a column of the second. Where lie those of one line together, or those of one depth? A factor is a tuple (values,
+number of lines, number of depths) of a flat array, and there are two functions of each kind.
+"""
+
+from ..compiling.staging import staged
+from ..simd.memory import load_first, prefetch, store_first
+from ..simd.transpose import side_of, transpose_block, transpose_part
+from ..simd.vector import lanes_of
+
+
+@staged
+def pack_lines(factor, line, stop, first, depth, side, panel, at):
+    """Copy the lines up to `stop`, and zeros up to `side`, from `first` on, of a factor whose lines lie together.
+
+    panel[at + k · side + l] is the entry of line + l at first + k. What the first block has beyond `side` lines is
+    written over by the next depth: a panel needs room for a vector behind it.
+    """
+    values, n_lines, n_depths = factor
+    block = side_of(values)
+    for k in range(0, side, block):
+        start = (line + k) * n_depths + first
+        harmless = k == 0 or k + block <= side
+        whole = depth // block * block if harmless and line + k + block <= n_lines else 0
+        for d in range(0, whole, block):
+            transpose_block(values, start + d, n_depths, panel, at + d * side + k, side)
+        for d in range(whole, depth, block):
+            n_rows, left = stop - line - k, depth - d
+            place = at + d * side + k
+            transpose_part(
+                values, start + d, n_depths, n_rows, left, panel, place, side, min(block, left), min(block, side - k)
+            )
+
+
+@staged
+def pack_depths(factor, line, stop, first, depth, side, panel, at):
+    """Do the same for a factor whose depths lie together."""
+    values, n_lines, _ = factor
+    width = lanes_of(values)
+    for k in range(depth):
+        start = (first + k) * n_lines + line
+        for j in range(0, side, width):
+            store_first(panel, at + k * side + j, side - j, load_first(values, start + j, stop - line - j, 0.0))
+
+
+@staged
+def ask_for_lines(factor, line, first, depth, side, part, n_parts):
+    """Ask for one of some parts of a panel to come, that of a factor whose lines lie together."""
+    values, _, n_depths = factor
+    _ask(values, line * n_depths + first, n_depths, side, depth, part, n_parts)
+
+
+@staged
+def ask_for_depths(factor, line, first, depth, side, part, n_parts):
+    """Do the same for a factor whose depths lie together."""
+    values, n_lines, _ = factor
+    _ask(values, first * n_lines + line, n_lines, depth, side, part, n_parts)
+
+
+@staged
+def _ask(values, start, step, n_rows, n_columns, part, n_parts):
+    """Ask for a part of some rows; the line of the cache that holds a row's start came with what is before it."""
+    width = lanes_of(values)
+    for i in range(n_rows * part // n_parts, n_rows * (part + 1) // n_parts):
+        for j in range(0, n_columns, width):
+            prefetch(values, start + i * step + j + width - 1)

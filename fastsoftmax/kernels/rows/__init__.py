@@ -1,0 +1,1 @@
+"""The mathematics of one row, and each regime's way through it."""

@@ -1,0 +1,1 @@
+"""The vector language: 64-byte vectors, memory, lanes, running sums, transposes."""

@@ -1,0 +1,167 @@
+"""Vectors to and from memory. Arrays are C-contiguous and addressed by their flat element index.
+
+No bounds are checked, unless NUMBA_BOUNDSCHECK asks Numba to check those of its own indexing: then these are, too.
+"""
+
+import numpy as np
+from llvmlite import ir
+
+from ..compiling.target import AVX512
+from ..compiling.values import (
+    DOUBLE,
+    INT,
+    INT32,
+    SIZE_OF,
+    Number,
+    Vector,
+    builder,
+    call,
+    convert,
+    maximum,
+    minimum,
+    number,
+)
+from ..compiling.views import address
+from .vector import build_halves, build_int_splat, build_lane_numbers, build_splat, vector_type
+
+
+def part_address(array, index, count, vector):
+    """Build the address of the first `count` elements of a vector; of none if nothing is to be touched."""
+    return address(array, index, minimum(count, vector.count))
+
+
+def _first(count, vector):
+    """Build the mask of the first `count` lanes."""
+    return builder().icmp_signed("<", build_lane_numbers(vector), build_int_splat(vector, number(count).ir))
+
+
+def _suffix(vector):
+    return f"v{vector.count}{vector.element.intrinsic_name}.p0"
+
+
+def build_load_first(place, count, fill):
+    """Build the load of the first `count` lanes of a vector; the others are those of `fill`."""
+    kind, align = fill.type, SIZE_OF[fill.type.element]
+    if is_whole(count, kind):
+        return builder().load(place, typ=kind, align=align)
+    return call(f"llvm.masked.load.{_suffix(kind)}", kind, [place, INT32(align), _first(count, kind), fill])
+
+
+def is_whole(count, vector):
+    """Whether it is known that all lanes of a vector are counted."""
+    return not isinstance(count, Number) and count >= vector.count
+
+
+def build_store_first(value, place, count):
+    """Build the store of the first `count` lanes of a vector.
+
+    Without AVX-512 they are stored whole, or a half, a quarter and so on: AMD processors with AVX2 alone take
+    a dozen cycles for a masked store of 32 bytes. 65,536 × 3 softmax took 0.63 ms with them, and takes 0.24.
+    """
+    align = SIZE_OF[value.type.element]
+    if is_whole(count, value.type):
+        builder().store(value, place, align=align)
+    elif AVX512:
+        name = f"llvm.masked.store.{_suffix(value.type)}"
+        call(name, ir.VoidType(), [value, place, INT32(align), _first(count, value.type)])
+    else:
+        with builder().if_else((number(count) >= value.type.count).ir) as (all_of_it, parts):
+            with all_of_it:
+                builder().store(value, place, align=align)
+            with parts:
+                _build_store_parts(value, place, number(maximum(count, 0)).ir, align)
+
+
+def _build_store_parts(value, place, count, align):
+    build = builder()
+    size = value.type.count // 2
+    while size:
+        low, high = build_halves(value)
+        wanted = build.icmp_signed("!=", build.and_(count, INT(size)), INT(0))
+        with build.if_then(wanted):
+            build.store(low, place, align=align)
+        after = build.gep(place, [INT32(size)], source_etype=value.type.element)
+        place = build.select(wanted, after, place)
+        value = build.select(wanted, high, low)
+        size //= 2
+
+
+def load(array, index):
+    """Load a vector from array.flat[index:]."""
+    vector = vector_type(array.dtype)
+    place = address(array, index, vector.count)
+    return Vector(builder().load(place, typ=vector, align=array.itemsize))
+
+
+def load_first(array, index, count, fill):
+    """Load `count` lanes from array.flat[index:]; the others hold `fill` and their memory is not touched."""
+    vector = vector_type(array.dtype)
+    place = part_address(array, index, count, vector)
+    return Vector(build_load_first(place, count, build_splat(vector, convert(fill, vector.element))))
+
+
+def load_integers(array, index, count):
+    """Load `count` of 8 int64 from array.flat[index:] as float64 lanes; the others hold 0."""
+    integers = ir.VectorType(INT, 8)
+    loaded = build_load_first(part_address(array, index, count, integers), count, ir.Constant(integers, None))
+    return Vector(builder().sitofp(loaded, ir.VectorType(DOUBLE, 8)))
+
+
+def store(array, index, vector):
+    """Store a vector to array.flat[index:]."""
+    _require_own(array, vector)
+    place = address(array, index, vector.ir.type.count)
+    builder().store(vector.ir, place, align=array.itemsize)
+
+
+def store_first(array, index, count, vector):
+    """Store the first `count` lanes to array.flat[index:]."""
+    _require_own(array, vector)
+    build_store_first(vector.ir, part_address(array, index, count, vector.ir.type), count)
+
+
+def stream(array, index, vector):
+    """Store a vector past the caches, to an address that is a multiple of 64 bytes (see `unaligned`)."""
+    _require_own(array, vector)
+    place = address(array, index, vector.ir.type.count)
+    instruction = builder().store(vector.ir, place, align=64)
+    instruction.set_metadata("nontemporal", builder().module.add_metadata([INT32(1)]))
+
+
+def _require_own(array, vector):
+    if vector.ir.type != vector_type(array.dtype):
+        raise TypeError(f"expected a vector of {array.dtype}, got {vector.ir.type}")
+
+
+def unaligned(array, index):
+    """Count the elements from array.flat[index] to the next address that is a multiple of 64 bytes."""
+    bits = builder().ptrtoint(address(array, index), INT)
+    left = builder().and_(builder().neg(bits), INT(63))
+    return Number(builder().udiv(left, INT(array.itemsize)))
+
+
+def finish_streams():
+    """Wait until what `stream` stored can be seen by other threads."""
+    builder().fence("seq_cst")
+
+
+def prefetch(array, index):
+    """Ask for array.flat[index] to be in the second-level cache soon; any index may be asked for."""
+    read, second_level, data = INT32(0), INT32(2), INT32(1)
+    call("llvm.prefetch.p0", ir.VoidType(), [address(array, index), read, second_level, data])
+
+
+def add_wide(sums, index, vector):
+    """Add a vector to as many elements of the float64 array sums.flat[index:]."""
+    if sums.dtype != np.float64:
+        raise TypeError(f"expected sums in float64, got {sums.dtype}")
+    build, kind = builder(), ir.VectorType(DOUBLE, vector.ir.type.count)
+    place = address(sums, index, kind.count)
+    value = vector.ir if vector.ir.type == kind else build.fpext(vector.ir, kind)
+    build.store(build.fadd(build.load(place, typ=kind, align=8), value), place, align=8)
+
+
+def overlap(one, other):
+    """Whether two arrays share memory."""
+    here, there = (Number(builder().ptrtoint(array.data.ir, INT)) for array in (one, other))
+    return (here < there + other.size * other.itemsize) & (there < here + one.size * one.itemsize)

@@ -1,0 +1,1 @@
+"""Elementary functions of vectors, each with its largest error and valid range."""

@@ -1,0 +1,143 @@
+"""exp of a vector relative to the greatest logit of its row."""
+
+import math
+
+from ..compiling.target import AVX512
+from ..simd.reduce import greatest_lane
+from ..simd.vector import (
+    constant,
+    fma,
+    greater,
+    lanes_of,
+    magnitude,
+    polynomial,
+    where_greater,
+    zero_below,
+)
+from .constants import ln2, log2_e, one, zero
+from .powers import STEPS, power_of_two, rest_of_power
+
+# Steps of ln 2 / STEPS (see `powers`) in two parts: n is an integer, so z − n·high is exact in one fma if it is small.
+_steps = constant(STEPS, 1.0)
+
+
+_steps_per_e = constant(STEPS / math.log(2), 1 / math.log(2))
+
+
+_minus_step_high = constant(-0.693147182464599609375 / STEPS, -0.6931471805599453)
+
+
+_minus_step_low = constant(1.9046542e-09 / STEPS, -2.3190468138462996e-17)
+
+
+# e^r = 1 + r + r²·tail(r) for |r| ≤ half a step. The tails interpolate at Chebyshev nodes: relative error 4.7e-9 for 16
+# steps, 1.0e-8 for one, 1.7e-17 in float64.
+_TAILS = {16: (0.5000098, 0.16666862), 1: (0.5, 0.16666576, 0.041666552, 0.008363353, 0.00139264)}
+
+
+_exp_tail = polynomial(
+    _TAILS[STEPS],
+    (
+        0.5000000000000001,
+        0.16666666666666669,
+        0.04166666666662313,
+        0.008333333333329985,
+        0.0013888888917710368,
+        0.0001984126986343555,
+        2.480152052648056e-05,
+        2.7557267868262007e-06,
+        2.7620453391695057e-07,
+        2.5100666142918374e-08,
+    ),
+)
+
+
+# Adding 1.5 · 2ᵐ to a float (m mantissa bits) rounds it to an integer, which then stands in the lowest bits.
+_round = constant(1.5 * 2.0**23, 1.5 * 2.0**52)
+
+
+# What 2^(k/STEPS) needs added to k: the exponent's bias, and headroom so that e^z is never subnormal where it counts.
+_HEADROOM = 64
+
+
+_round_to_power = constant(1.5 * 2.0**23 + STEPS * (127 + _HEADROOM), 1.5 * 2.0**52 + 1023 + _HEADROOM)
+
+
+_lowest_power = constant(-127.0 - _HEADROOM, -1023.0 - _HEADROOM)  # whose bits are those of 0
+
+
+# What is further below the maximum counts as zero: e^−depth does not reach the last bit of the smallest normal number.
+# Without AVX-512 that begins 4 (in float64 8) lower, at `_lowest_power`: see `exp_scaled`.
+_depth = constant(128.0, 745.0)
+
+
+# Logits beyond this are taken relative to their maximum first: where the result is not zero, that is exact.
+EXACT = 2048.0
+
+
+_exact = constant(EXACT, EXACT)
+
+
+# Rows whose logits are all this close to their maximum need no test of each entry for zero, neither of its exponential
+# nor, unless the quotient is less than the other, of its product: softmax of 1,000 classes took 335 ns a row, 296 now.
+_NEAR = 40.0
+
+
+def exponent_of(z):
+    """Find the power of two nearest to e^z."""
+    return fma(z, log2_e(z), _round(z)) - _round(z)
+
+
+def scale_of(top):
+    """Prepare e^z for rows whose greatest logits are `top`: (shift, bias, floor) for `exp_scaled`.
+
+    e^(z − top) would round z − top, which costs up to |z − top|/2 ulp. Dividing by a power of two near e^top instead
+    rounds nothing. Sums over the row and quotients of its entries do not see which power it was.
+    """
+    shift = where_greater(magnitude(top), _exact(top), top, zero(top))
+    top = top - shift
+    power = exponent_of(top)
+    floor = top - _depth(top) if AVX512 else (power + _lowest_power(top)) * ln2(top)
+    return shift, _round_to_power(top) - power * _steps(top), floor
+
+
+def is_near(top, bottom):
+    """Whether `exp_near` will do for all logits from `bottom` to `top`, in every lane."""
+    return (greatest_lane(magnitude(top)) <= EXACT) & (greatest_lane(top - bottom) <= _NEAR)
+
+
+def exp_scaled(z, scale):
+    """Compute e^z divided by a power of two that is the same for the whole row; zero far below the row's maximum.
+
+    With AVX-512 it costs no instruction to leave out what is below the floor. Without, nothing lower is taken than what
+    has 0 for its 2ᵏ: 32 × 4,000 softmax of spread 20 took 0.68 ns an element with a test of each result, now 0.62.
+    """
+    shift, _, floor = scale
+    z = z - shift
+    return zero_below(exp_near(z, scale), z, floor) if AVX512 else exp_near(greater(floor, z), scale)
+
+
+def exp_near(z, scale):
+    """Do the same where no logit needs the shift or the floor: see `is_near`."""
+    _, bias, _ = scale
+    power = fma(z, _steps_per_e(z), bias)
+    n = power - bias
+    whole = fma(n, _minus_step_high(z), z)
+    nearest = power_of_two(power)
+    if lanes_of(z) == 16:
+        r = fma(n, _minus_step_low(z), whole)
+        exp_r_minus_1 = fma(fma(_exp_tail(r), r, one(z)), r, rest_of_power(power))
+    else:  # float64 has no wider type to sum in, so its terms keep what rounding r took
+        low = n * _minus_step_low(z)
+        r = whole + low
+        lost = low - (r - whole)
+        exp_r_minus_1 = r + fma(r * r, _exp_tail(r), lost)
+    return fma(nearest, exp_r_minus_1, nearest)
+
+
+# Times this, a vector of e^z has no headroom. Its product with a quotient below the other is no longer what it should
+# be: `quotient_of` would give a number below the smallest normal one.
+NO_HEADROOM = 2.0**-_HEADROOM
+
+
+LEAST_NEAR_QUOTIENT = 2.0**-103

@@ -1,0 +1,58 @@
+"""log(1 + x) of float64 lanes."""
+
+from ..simd.vector import fma, lanes_of, polynomial, wide
+from .constants import half, ln2, one, two
+from .exponents import halvings, split_exponent
+
+# 2·atanh(s) = 2s + s³·tail(s²) for s² ≤ 0.0295, likewise: relative error 4.6e-18.
+_log_tail = polynomial(
+    None,
+    (
+        0.666666666666667,
+        0.39999999999899505,
+        0.28571428625975487,
+        0.2222221113479508,
+        0.18182889125261723,
+        0.15331721600556042,
+        0.14616449685043406,
+    ),
+)
+
+
+_LN2_HIGH = 0.6931471803691238
+
+
+_LN2_LOW = 1.9082149292705877e-10
+
+
+def log1p(x):
+    """Compute log(1 + x) for float64 lanes x > −1."""
+    one_plus = one(x) + x
+    k, f, scale = split_exponent(one_plus)
+    d = f - one(x)
+    # What 1 + x rounded off, over 1 + x. Where that counts, 1/f is close to 1 − d + d².
+    rounded_off = (x - (one_plus - one(x))) * scale * fma(d, d, one(x) - d)
+    s = d / (f + one(x))
+    s2 = s * s
+    # log f = 2·atanh s, arranged so that the exact d is its leading term.
+    half_square = half(x) * d * d
+    below = fma(s, fma(s2, _log_tail(s2), half_square), fma(k, wide(_LN2_LOW), rounded_off))
+    return fma(k, wide(_LN2_HIGH), d - (half_square - below))
+
+
+# Likewise for s² ≤ 0.0403: relative error 8.4e-11.
+_short_log_tail = polynomial(None, (0.6666666626516464, 0.40000318470237534, 0.2853214383472614, 0.2375933909841617))
+
+
+def log1p_quotient(like, part, unit):
+    """Compute log(1 + part / unit) for float64 lanes, part ≥ 0 and unit > 0, to the digits of the dtype of `like`.
+
+    In float32 that is half of the steps of `log1p`, and one division: 65,536 × 10 losses took 0.61 ms, and take 0.53.
+    """
+    if lanes_of(like) == 8:
+        return log1p(part / unit)
+    k, inverse = halvings(part + unit, unit)
+    # (f − 1) / (f + 1) for f = 2⁻ᵏ·(part + unit) / unit
+    s = fma(part, inverse, unit * (inverse - one(unit))) / fma(part, inverse, unit * (inverse + one(unit)))
+    s2 = s * s
+    return fma(k, ln2(k), s * fma(s2, _short_log_tail(s2), two(s2)))
