@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fastsoftmax import arrays, threads
+from fastsoftmax import arrays, options, threads
 from fastsoftmax.conversions import Array
 from fastsoftmax.kernels import operations
 from fastsoftmax.kernels.tuning import HEAD_FEW_CLASSES
@@ -25,7 +25,9 @@ def linear_cross_entropy(
     bias: object,
     labels: object,
     *,
+    class_weight: object = None,
     ignore_index: int = -100,
+    label_smoothing: float = 0.0,
     reduction: Reduction = "mean",
     workspace: int = WORKSPACE,
 ) -> Any:
@@ -44,7 +46,7 @@ def linear_cross_entropy(
         b, the dtype of `inputs`.
     labels : array_like of integers, shape (N,)
         y, a class index for each row.
-    ignore_index, reduction
+    class_weight, ignore_index, label_smoothing, reduction
         As in `cross_entropy`.
     workspace : int
         Bytes of memory to use for logits, 32 MiB by default; at least one row's are used.
@@ -67,17 +69,19 @@ def linear_cross_entropy(
     0.75
     """
     x, w, b, y, ignored, counted = _checked(inputs, weight, bias, labels, ignore_index, reduction)
+    given = options.checked(y, ignored, counted, w.shape[1], x.dtype, class_weight, label_smoothing)
     rows = _rows_of_a_chunk(x, w, workspace)
     losses = np.empty(len(x))
     if w.shape[1] < HEAD_FEW_CLASSES:
-        threads.run(operations.HEAD.loss, x.size, x, w, b, y, ignored, losses)
+        threads.run(given.kernel(operations.HEAD.loss), x.size, x, w, b, y, *given.values, losses)
     else:
         buffer = np.empty((rows, w.shape[1]), x.dtype)
         for chunk in _chunks(len(x), rows):
             logits = buffer[: chunk.stop - chunk.start]
             threads.multiply(operations.LINEAR.wide, logits.size * len(w), x[chunk], w, b, logits)
-            threads.run(operations.CROSS_ENTROPY.cached, logits.size, logits, y[chunk], ignored, losses[chunk])
-    return reduce(losses, counted, reduction, x.dtype, y.shape)
+            kernel = given.kernel(operations.CROSS_ENTROPY.cached)
+            threads.run(kernel, logits.size, logits, y[chunk], *given.values, losses[chunk])
+    return reduce(losses, given, reduction, x.dtype, y.shape)
 
 
 def linear_cross_entropy_with_grad(
@@ -86,7 +90,9 @@ def linear_cross_entropy_with_grad(
     bias: object,
     labels: object,
     *,
+    class_weight: object = None,
     ignore_index: int = -100,
+    label_smoothing: float = 0.0,
     reduction: Reduction = "mean",
     inputs_grad: bool = True,
     workspace: int = WORKSPACE,
@@ -99,7 +105,7 @@ def linear_cross_entropy_with_grad(
 
     Parameters
     ----------
-    inputs, weight, bias, labels, ignore_index, reduction, workspace
+    inputs, weight, bias, labels, class_weight, ignore_index, label_smoothing, reduction, workspace
         As in `linear_cross_entropy`. The gradients for "none" are those of the sum.
     inputs_grad : bool
         False leaves ∂L/∂X out, which a model's first layer does not need.
@@ -128,14 +134,15 @@ def linear_cross_entropy_with_grad(
     (array([[ 0.25, -0.25]]), None)
     """
     x, w, b, y, ignored, counted = _checked(inputs, weight, bias, labels, ignore_index, reduction)
+    given = options.checked(y, ignored, counted, w.shape[1], x.dtype, class_weight, label_smoothing)
     rows = _rows_of_a_chunk(x, w, workspace)
     targets = _targets(out, x, w, b, y, inputs_grad, bias is not None)
     dinputs, dweight, dbias = targets
-    factor = (1.0 / counted if counted else 0.0) if reduction == "mean" else 1.0
+    factor = options.mean_factor(1.0, given, counted) if reduction == "mean" else 1.0
     losses = np.empty(len(x))
     if w.shape[1] < HEAD_FEW_CLASSES:
-        kernel = operations.HEAD.with_grad
-        threads.run(kernel, x.size, x, w, b, y, ignored, factor, losses, dinputs, dweight, dbias)
+        kernel = given.kernel(operations.HEAD.with_grad)
+        threads.run(kernel, x.size, x, w, b, y, *given.values, factor, losses, dinputs, dweight, dbias)
     else:
         bias_sums = np.zeros(b.shape)
         buffer = np.empty((rows, w.shape[1]), x.dtype)
@@ -145,14 +152,14 @@ def linear_cross_entropy_with_grad(
             logits = buffer[: chunk.stop - chunk.start]
             products = logits.size * len(w)
             threads.multiply(operations.LINEAR.wide, products, x[chunk], w, b, logits)
-            kernel = operations.HEAD.chunk_with_grad
-            threads.run(kernel, logits.size, logits, y[chunk], ignored, factor, losses[chunk], bias_sums)
+            kernel = given.kernel(operations.HEAD.chunk_with_grad)
+            threads.run(kernel, logits.size, logits, y[chunk], *given.values, factor, losses[chunk], bias_sums)
             if inputs_grad:
                 threads.multiply(operations.INPUT_GRAD.wide, products, logits, w, dinputs[chunk])
             threads.multiply(operations.WEIGHT_GRAD.wide, products, x[chunk], logits, dweight, chunk.start > 0)
         with np.errstate(all="ignore"):
             dbias[...] = bias_sums
-    loss = reduce(losses, counted, reduction, x.dtype, y.shape)
+    loss = reduce(losses, given, reduction, x.dtype, y.shape)
     dinputs, dweight, dbias = map(arrays.settle, targets, out or (None, None, None))
     return loss, LinearGrads(dinputs if inputs_grad else None, dweight, dbias if bias is not None else None)
 

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from fastsoftmax import arrays, conversions, threads
+from fastsoftmax import arrays, conversions, options, threads
 from fastsoftmax.conversions import Array
 from fastsoftmax.kernels import operations
 
@@ -16,13 +16,21 @@ def cross_entropy(
     logits: object,
     labels: object,
     *,
+    class_weight: object = None,
     ignore_index: int = -100,
+    label_smoothing: float = 0.0,
     reduction: Reduction = "mean",
     axis: int = -1,
 ) -> Any:
     r"""Compute the cross entropy of logits and class labels.
 
     .. math:: L_i = -\log a_{i,y_i} = \log \sum_j e^{z_{ij}} - z_{i,y_i}, \quad L = \frac{1}{N} \sum_i L_i
+
+    With class weights w and label smoothing ε the label's class is replaced by a target t over all C classes, as in
+    PyTorch:
+
+    .. math:: t_j = (1 - \epsilon) w_y 1\{j = y\} + \frac{\epsilon}{C} w_j, \quad
+              L_i = -\sum_j t_{ij} \log a_{ij}, \quad L = \frac{\sum_i L_i}{\sum_i w_{y_i}}
 
     Neither the probabilities nor anything else of the logits' size is stored, and nothing cancels where the model is
     sure of the label.
@@ -33,10 +41,15 @@ def cross_entropy(
         z, of any shape with at least one class. Integers are taken as float64.
     labels : array_like of integers
         y, a class index for each row: the shape of `logits` without the axis of the classes.
+    class_weight : array_like, shape (C,), optional
+        w, a weight from 0 up for each class, taken in the dtype of `logits`. Ones if left out.
     ignore_index : int
         Rows with this label have no loss and do not count in the mean.
+    label_smoothing : float
+        ε, from 0 to 1: the share of the target that goes to all classes alike.
     reduction : {"mean", "sum", "none"}
-        The mean over the rows that count (NaN if there are none), the sum, or a loss for each row.
+        The mean over the rows that count, each as often as its label's class weighs (NaN if there are none), the sum,
+        or a loss for each row.
     axis : int
         The axis of the classes.
 
@@ -62,19 +75,23 @@ def cross_entropy(
     axis = arrays.class_axis("logits", array, axis)
     arrays.check_reduction(reduction)
     shape = arrays.row_shape(array, axis)
-    flat_labels, ignored, counted = arrays.class_labels(labels, shape, array.shape[axis], ignore_index)
+    n_classes = array.shape[axis]
+    flat_labels, ignored, counted = arrays.class_labels(labels, shape, n_classes, ignore_index)
+    given = options.checked(flat_labels, ignored, counted, n_classes, array.dtype, class_weight, label_smoothing)
     rows = arrays.rows_of(array, axis)
     losses = np.empty(len(rows))
-    kernel = operations.CROSS_ENTROPY.choose([rows], losses)
-    threads.run(kernel, rows.size, rows, flat_labels, ignored, losses)
-    return reduce(losses, counted, reduction, array.dtype, shape)
+    kernel = given.kernel(operations.CROSS_ENTROPY.choose([rows], losses))
+    threads.run(kernel, rows.size, rows, flat_labels, *given.values, losses)
+    return reduce(losses, given, reduction, array.dtype, shape)
 
 
 def cross_entropy_with_grad(
     logits: object,
     labels: object,
     *,
+    class_weight: object = None,
     ignore_index: int = -100,
+    label_smoothing: float = 0.0,
     reduction: Reduction = "mean",
     axis: int = -1,
     dloss: object = None,
@@ -84,15 +101,16 @@ def cross_entropy_with_grad(
 
     .. math:: \partial L / \partial z = (a - \mathrm{onehot}(y)) / N
 
-    For "sum" and "none" nothing is divided by N. The label's own entry is :math:`-\sum_{j \ne y} a_j`, which does not
-    cancel where the model is sure.
+    With a target t (see `cross_entropy`) that is :math:`(a \sum_j t_j - t) / \sum_i w_{y_i}`. For "sum" and "none"
+    nothing is divided. The label's own entry is :math:`-\sum_{j \ne y} a_j`, which does not cancel where the model is
+    sure.
 
     Parameters
     ----------
-    logits, labels, ignore_index, reduction, axis
+    logits, labels, class_weight, ignore_index, label_smoothing, reduction, axis
         As in `cross_entropy`. Ignored rows have no gradient.
     dloss : float or array_like, optional
-        The upstream gradient: a scalar for "mean" and "sum", one a row for "none". Ones if left out.
+        The upstream gradient: a scalar for "mean" and "sum", one per row for "none". Ones if left out.
     out : ndarray, optional
         Receives the gradient: shape and dtype of `logits`. ``out=logits`` works in place, and with the classes on the
         last axis it needs no memory; with others it needs twice that of the logits.
@@ -124,26 +142,30 @@ def cross_entropy_with_grad(
         arrays.check_out(out, array.shape, array.dtype)
     factor, row_factors = arrays.upstream(dloss, reduction, array, axis)
     shape = arrays.row_shape(array, axis)
-    flat_labels, ignored, counted = arrays.class_labels(labels, shape, array.shape[axis], ignore_index)
+    n_classes = array.shape[axis]
+    flat_labels, ignored, counted = arrays.class_labels(labels, shape, n_classes, ignore_index)
+    given = options.checked(flat_labels, ignored, counted, n_classes, array.dtype, class_weight, label_smoothing)
     if reduction == "mean":
-        factor = factor / counted if counted else 0.0
+        factor = options.mean_factor(factor, given, counted)
     rows = arrays.rows_of(array, axis)
     dlogits = arrays.rows_for(out, array, axis, (rows, flat_labels, row_factors))
     losses = np.empty(len(rows))
-    kernel = operations.CROSS_ENTROPY_WITH_GRAD.choose([rows], dlogits)
-    threads.run(kernel, rows.size, rows, flat_labels, ignored, factor, row_factors, losses, dlogits)
-    loss = reduce(losses, counted, reduction, array.dtype, shape)
+    kernel = given.kernel(operations.CROSS_ENTROPY_WITH_GRAD.choose([rows], dlogits))
+    threads.run(kernel, rows.size, rows, flat_labels, *given.values, factor, row_factors, losses, dlogits)
+    loss = reduce(losses, given, reduction, array.dtype, shape)
     return loss, arrays.deliver(dlogits, out, array, axis)
 
 
-def reduce(losses: Array, counted: int, reduction: Reduction, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Any:
+def reduce(
+    losses: Array, given: options.Options, reduction: Reduction, dtype: np.dtype[Any], shape: tuple[int, ...]
+) -> Any:
     """Reduce the rows' float64 losses and round once, to the dtype of the logits; what is too large is infinite."""
     if reduction == "none":
         with np.errstate(all="ignore"):
             return losses.astype(dtype, copy=False).reshape(shape)[()]
     total = operations.HELPERS.total_loss.serial(losses)
     if reduction == "mean":
-        total = total / counted if counted else math.nan
+        total = options.mean(total, given)
     tiny, too_large = _RANGE[dtype]
     if tiny <= total < too_large:
         return dtype.type(total)

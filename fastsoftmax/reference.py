@@ -132,46 +132,86 @@ def softmax_jacobian(probs: Array, *, axis: int = -1) -> Array:
     return jacobian
 
 
-def _row_losses(z: Array, y: Labels, e: Array | None = None) -> tuple[Array, Array, Array]:
+class _Target(NamedTuple):
+    """t_j = (1−ε) w_y 1{j=y} + (ε/C) w_j in its parts, and T = Σ_j t_j."""
+
+    at_label: Array  # (1−ε) w_y, of each row
+    everywhere: Array  # (ε/C) w, of each class
+    total: Array  # T, of each row
+
+
+def _target_of(labels: Labels, n_classes: int, w: Array | None, smoothing: float, dtype: np.dtype[Any]) -> _Target:
+    w = np.ones(n_classes, dtype) if w is None else np.asarray(w, dtype)
+    at_label = dtype.type(1 - smoothing) * w[labels]
+    everywhere = dtype.type(smoothing / n_classes) * w
+    return _Target(at_label, everywhere, at_label + everywhere.sum())
+
+
+def _row_losses(z: Array, y: Labels, target: _Target, e: Array | None = None) -> tuple[Array, Array, Array]:
     """Loss, Σ · ∂L/∂z and Σ of each row of z (..., C) with its label y (...); `e` receives the second.
 
-    With e = exp(z − m) and r the sum of e over the other classes, Σ · ∂L/∂z is e but for −r at the label.
-    Where the label holds nearly all, Σ − e_y and log Σ would cancel: r keeps what they lose.
+    With e = exp(z − m) and r the sum of e over the other classes, L = Σ_j t_j (m − z_j) + T log Σ, and Σ · ∂L/∂z is
+    T e − Σ · t but for T (−r) + Σ · (everywhere's sum − its y) at the label. Where that holds nearly all, Σ − e_y and
+    log Σ would cancel: r keeps what they lose.
     """
     at = (*np.indices(y.shape, sparse=True), y)
     e = np.subtract(z, z.max(axis=-1, keepdims=True), out=e)
     shifted_y = e[at]
+    smooths = bool(target.everywhere.any())
+    below = -(e * target.everywhere).sum(axis=-1) if smooths else 0  # not 0 · inf
     np.exp(e, out=e)
     e[at] = 0
     r = e.sum(axis=-1)
     total = r + np.exp(shifted_y)
-    loss = np.where(shifted_y == 0, np.log1p(r), np.log(total) - shifted_y)  # 0: the label is the maximum
+    log_sum = np.where(shifted_y == 0, np.log1p(r), np.log(total))  # 0: the label is the maximum
+    loss = target.total * log_sum - target.at_label * shifted_y + below
     e[at] = -r
+    e *= target.total[..., None]
+    if smooths:
+        e[at] += total * target.everywhere.sum()
+        e -= total[..., None] * target.everywhere
     return loss, e, total
 
 
-def _reduce(loss: Array, valid: npt.NDArray[np.bool_], reduction: Reduction) -> Loss:
+def _reduce(loss: Array, weights: Array, valid: npt.NDArray[np.bool_], reduction: Reduction) -> Loss:
     loss[~valid] = 0
     if reduction == "none":
         return loss
     total: np.floating[Any] = loss.sum()
-    return total / loss.dtype.type(np.count_nonzero(valid)) if reduction == "mean" else total
+    return total / weights[valid].sum() if reduction == "mean" else total
+
+
+def _label_weights(labels: Labels, class_weight: Array | None, dtype: np.dtype[Any]) -> Array:
+    """Weight w_y of each row."""
+    return np.ones(labels.shape, dtype) if class_weight is None else np.asarray(class_weight, dtype)[labels]
 
 
 def cross_entropy(
-    logits: Array, labels: Labels, *, ignore_index: int = -100, reduction: Reduction = "mean", axis: int = -1
+    logits: Array,
+    labels: Labels,
+    *,
+    class_weight: Array | None = None,
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+    reduction: Reduction = "mean",
+    axis: int = -1,
 ) -> Loss:
     """Cross entropy, L_i = −log a_i,y_i = (m_i − z_i,y_i) + log Σ_s exp(z_is − m_i).
 
-    Where the label is the maximum this is log1p(r), with r = Σ_{s≠y} exp(z_is − m_i). A row that holds NaN or
-    +inf, or only −inf, has a NaN loss; a label of logit −inf has the loss +inf.
+    With class weights w and label smoothing ε it is −Σ_j t_ij log a_ij, t_j = (1−ε) w_y 1{j=y} + (ε/C) w_j, and the
+    mean divides by Σ_i w_y. Where the label is the maximum −log a_y is log1p(r), with r = Σ_{s≠y} exp(z_is − m_i). A
+    row that holds NaN or +inf, or only −inf, has a NaN loss; a label of logit −inf has the loss +inf.
 
     Parameters
     ----------
     logits : ndarray, float32 or float64
     labels : ndarray of integers, of the shape of `logits` without the class axis
+    class_weight : ndarray of shape (C,), optional
+        w, ones by default.
     ignore_index : int
         Rows of this label have the loss 0 and do not count in the mean.
+    label_smoothing : float
+        ε, from 0 to 1.
     reduction : {"mean", "sum", "none"}
         The mean over no rows at all is NaN.
     axis : int
@@ -189,16 +229,20 @@ def cross_entropy(
     """
     labels = np.asarray(labels)
     valid = labels != ignore_index
+    y = np.where(valid, labels, 0)
+    target = _target_of(y, logits.shape[axis], class_weight, label_smoothing, logits.dtype)
     with _quiet():
-        loss, *_ = _row_losses(np.moveaxis(logits, axis, -1), np.where(valid, labels, 0))
-        return _reduce(loss, valid, reduction)
+        loss, *_ = _row_losses(np.moveaxis(logits, axis, -1), y, target)
+        return _reduce(loss, _label_weights(y, class_weight, logits.dtype), valid, reduction)
 
 
 def cross_entropy_with_grad(
     logits: Array,
     labels: Labels,
     *,
+    class_weight: Array | None = None,
     ignore_index: int = -100,
+    label_smoothing: float = 0.0,
     reduction: Reduction = "mean",
     axis: int = -1,
     dloss: npt.ArrayLike | None = None,
@@ -206,12 +250,13 @@ def cross_entropy_with_grad(
 ) -> tuple[Loss, Array]:
     """Cross entropy and its gradient, ∂L/∂z = (a − onehot(y)) / N, where N counts the rows not ignored.
 
-    "sum" and "none" do not divide by N. The label's own entry is −r / Σ, which is a_y − 1 without its
-    cancellation. An ignored row's gradient is 0, whatever its logits; else a NaN loss has a NaN gradient.
+    With a target t (see `cross_entropy`) it is (T a − t) / Σ_i w_y, T = Σ_j t_j. "sum" and "none" do not divide. The
+    label's own entry is −r / Σ, which is a_y − 1 without its cancellation. An ignored row's gradient is 0, whatever its
+    logits; else a NaN loss has a NaN gradient.
 
     Parameters
     ----------
-    logits, labels, ignore_index, reduction, axis
+    logits, labels, class_weight, ignore_index, label_smoothing, reduction, axis
         As in `cross_entropy`.
     dloss : scalar for "mean" and "sum", array of the shape of `labels` for "none"; optional
         The upstream gradient, ones by default.
@@ -233,14 +278,16 @@ def cross_entropy_with_grad(
     valid = labels != ignore_index
     out = np.empty_like(logits) if out is None else out
     scale = np.asarray(1 if dloss is None else dloss, dtype=logits.dtype)
+    y = np.where(valid, labels, 0)
+    target = _target_of(y, logits.shape[axis], class_weight, label_smoothing, logits.dtype)
+    weights = _label_weights(y, class_weight, logits.dtype)
     with _quiet():
-        y = np.where(valid, labels, 0)
-        loss, dz, total = _row_losses(np.moveaxis(logits, axis, -1), y, np.moveaxis(out, axis, -1))
+        loss, dz, total = _row_losses(np.moveaxis(logits, axis, -1), y, target, np.moveaxis(out, axis, -1))
         if reduction == "mean":
-            scale = scale / logits.dtype.type(np.count_nonzero(valid))
+            scale = scale / weights[valid].sum()
         dz *= (scale / total)[..., None]
         dz[~valid] = 0
-        return _reduce(loss, valid, reduction), out
+        return _reduce(loss, weights, valid, reduction), out
 
 
 def linear(inputs: Array, weight: Array, bias: Array | None = None, *, out: Array | None = None) -> Array:
@@ -302,7 +349,9 @@ def linear_cross_entropy(
     bias: Array | None,
     labels: Labels,
     *,
+    class_weight: Array | None = None,
     ignore_index: int = -100,
+    label_smoothing: float = 0.0,
     reduction: Reduction = "mean",
 ) -> Loss:
     """Cross entropy of a linear layer, L(X·W + b, y); the options are those of `cross_entropy`.
@@ -310,7 +359,14 @@ def linear_cross_entropy(
     >>> float(linear_cross_entropy(np.zeros((3, 2)), np.ones((2, 1)), None, np.zeros(3, int)))
     0.0
     """
-    return cross_entropy(linear(inputs, weight, bias), labels, ignore_index=ignore_index, reduction=reduction)
+    return cross_entropy(
+        linear(inputs, weight, bias),
+        labels,
+        class_weight=class_weight,
+        ignore_index=ignore_index,
+        label_smoothing=label_smoothing,
+        reduction=reduction,
+    )
 
 
 def linear_cross_entropy_with_grad(
@@ -319,7 +375,9 @@ def linear_cross_entropy_with_grad(
     bias: Array | None,
     labels: Labels,
     *,
+    class_weight: Array | None = None,
     ignore_index: int = -100,
+    label_smoothing: float = 0.0,
     reduction: Reduction = "mean",
 ) -> tuple[Loss, LinearGrads]:
     """Cross entropy of a linear layer and the gradients of X, W and b (of their sum for "none").
@@ -330,6 +388,14 @@ def linear_cross_entropy_with_grad(
     ([[-0.75, 0.75]], None)
     """
     z = linear(inputs, weight, bias)
-    loss, dz = cross_entropy_with_grad(z, labels, ignore_index=ignore_index, reduction=reduction, out=z)
+    loss, dz = cross_entropy_with_grad(
+        z,
+        labels,
+        class_weight=class_weight,
+        ignore_index=ignore_index,
+        label_smoothing=label_smoothing,
+        reduction=reduction,
+        out=z,
+    )
     grads = linear_backward(inputs, weight, dz)
     return loss, grads if bias is not None else grads._replace(dbias=None)

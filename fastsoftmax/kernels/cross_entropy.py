@@ -1,189 +1,182 @@
-"""Cross entropy over all rows, with and without its gradient."""
+"""Cross entropy over whole arrays, with and without its gradient, by regime."""
 
-import numpy as np
 from numba import prange
 
 from .compiling.jit import Doubles, Labels, Line, Matrix, kernel
-from .compiling.staging import apart, staged
-from .drivers import rows_in_a_run
-from .rows.bundles import any_ignored, empty_lanes, from_lanes, load_labels, store_losses, to_lanes
-from .rows.cached import cross_entropy_with_grad_row, is_small, row_range
+from .compiling.staging import staged
+from .drivers import blocked_rows, bundled_rows, each_row, redo_rows, run_of, streamed_rows, task_rows
+from .rows import blocked
+from .rows.blocked import cross_entropy_again
+from .rows.bundles import drop_ignored, empty_lanes, from_lanes, load_labels
+from .rows.cached import cross_entropy_with_grad_row, is_small
 from .rows.few import cross_entropy_lanes, cross_entropy_with_grad_lanes
-from .rows.row import cross_entropy_row, put_label, row_max, row_quotient
-from .rows.streamed import stream_row, two_rows
+from .rows.loss import LossArgs, LossOptions, factor_of, gradient, gradient_of
+from .rows.passes import Range
+from .rows.whole import cross_entropy_row, grad_uniform, grad_weight
 from .simd.accumulate import sum_all
-from .simd.memory import finish_streams, load, store
-from .simd.vector import lanes_of, wide
+from .simd.memory import load, store, store_first
+from .simd.vector import lanes_of, splat
 from .tuning import CHUNK_ROWS
 from .vecmath.quotient import multiply
 
 
 @kernel
-def cross_entropy(logits: Matrix, labels: Labels, ignore_index: int, losses: Doubles):
+def cross_entropy(logits: Matrix, labels: Labels, options: LossOptions, losses: Doubles):
     """Write each row's loss; 0 for ignored rows."""
-    n_rows, n_classes = logits.shape
-    run = rows_in_a_run(n_rows)
+    n_rows, run = logits.shape[0], run_of(logits.shape[0])
+    args = LossArgs(labels, options, losses)
     for task in prange(-(-n_rows // run)):
-        flat = logits.flat
-        first = np.intp(task) * run
-        last = min(first + run, n_rows)
-        m, known = flat.dtype.type(0), False
-        for row in range(first, last):
-            start = row * n_classes
-            stop = start + n_classes
-            if labels[row] == ignore_index:
-                losses[row] = 0.0
-                continue
-            if not known:
-                m = row_max(flat, start, stop)
-            known = row + 1 < last and labels[row + 1] != ignore_index
-            following = n_classes if known else 0
-            entries, label = (start, stop, m), start + labels[row]
-            losses[row], _, _, m = cross_entropy_row(flat, entries, label, None, start, None, None, following)
+        each_row(_loss, False, args, logits, task_rows(task, run, n_rows))
 
 
 @staged
-def weight_of(row, weight, dloss):
-    """Give the factor of a row's gradient; `dloss` is empty where all rows share theirs."""
-    return weight * dloss[row] if dloss.size else weight
+def _loss(args, logits, index, row, state):
+    found, top = cross_entropy_row(logits, row, args.labels[index], args.options, following=row.following)
+    args.losses[index] = found.loss
+    return Range(top, None), False, state
 
 
 @kernel
 def cross_entropy_with_grad(
-    logits: Matrix, labels: Labels, ignore_index: int, weight: float, dloss: Line, losses: Doubles, dlogits: Matrix
+    logits: Matrix,
+    labels: Labels,
+    options: LossOptions,
+    weight: float,
+    dloss: Line,
+    losses: Doubles,
+    dlogits: Matrix,
 ):
-    """Write each row's loss, and weight · dloss · (a − onehot(y)); both are 0 for ignored rows."""
-    n_rows, n_classes = logits.shape
-    run = rows_in_a_run(n_rows)
+    """Write each row's loss, and weight · dloss · ∂L/∂z; both are 0 for ignored rows."""
+    n_rows, run = logits.shape[0], run_of(logits.shape[0])
+    args = LossArgs(labels, options, losses, weight, dloss, dlogits)
     for task in prange(-(-n_rows // run)):
-        flat, flat_out = logits.flat, dlogits.flat
-        first = np.intp(task) * run
-        last = min(first + run, n_rows)
-        m, near, known = flat.dtype.type(0), False, False
-        for row in range(first, last):
-            start = row * n_classes
-            stop = start + n_classes
-            if labels[row] == ignore_index:
-                losses[row] = 0.0
-                flat_out[start:stop] = 0
-                continue
-            if not known:
-                m, near = row_range(flat, start, stop)
-            known = row + 1 < last and labels[row + 1] != ignore_index
-            following = n_classes if known else 0
-            entries, label, factor = (start, stop, m, near), start + labels[row], weight_of(row, weight, dloss)
-            losses[row], m, near = cross_entropy_with_grad_row(flat, entries, label, factor, flat_out, following)
+        each_row(with_grad, True, args, logits, task_rows(task, run, n_rows))
+
+
+@staged
+def with_grad(args, logits, index, row, state):
+    """Do a row of `each_row`."""
+    factor, out = factor_of(args, index), args.dlogits.flat
+    args.losses[index], found = cross_entropy_with_grad_row(logits, row, args.labels[index], factor, args.options, out)
+    return found, False, state
 
 
 @kernel
 def cross_entropy_with_grad_streamed(
-    logits: Matrix, labels: Labels, ignore_index: int, weight: float, dloss: Line, losses: Doubles, dlogits: Matrix
+    logits: Matrix,
+    labels: Labels,
+    options: LossOptions,
+    weight: float,
+    dloss: Line,
+    losses: Doubles,
+    dlogits: Matrix,
 ):
-    """Do `cross_entropy_with_grad` for results that no cache holds: each row is written during the next one."""
-    n_rows, n_classes = logits.shape
-    run = rows_in_a_run(n_rows)
-    n_runs = -(-n_rows // run)
-    for task in prange(n_runs):
-        flat, flat_out = logits.flat, dlogits.flat
-        first = np.intp(task) * run
-        exps, place, other_place, nothing = two_rows(flat, n_classes)
-        pending = (row_quotient(flat, 0.0, 1.0), exps, nothing, flat_out, nothing, nothing)
-        last = min(first + run, n_rows)
-        m, known = flat.dtype.type(0), False
-        small = 0  # a bit for each row of the run
-        for row in range(first, last):
-            start = row * n_classes
-            stop = start + n_classes
-            if labels[row] == ignore_index:
-                losses[row] = 0.0
-                flat_out[start:stop] = 0
-                continue
-            if not known:
-                m = row_max(flat, start, stop)
-            known = row + 1 < last and labels[row + 1] != ignore_index
-            following = n_classes if known else 0
-            label, factor = start + labels[row], weight_of(row, weight, dloss)
-            losses[row], others, total, m = cross_entropy_row(
-                flat, (start, stop, m), label, exps, place, multiply, pending, following
-            )
-            put_label(exps, place + labels[row], others)
-            small |= is_small(flat, factor, total) << (row - first)
-            pending = (row_quotient(flat, factor, total), exps, place, flat_out, start, stop)
-            place, other_place = other_place, place
-        stream_row(multiply, pending)
-        finish_streams()
-        for row in range(first, last):
-            if small >> (row - first) & 1:
-                start = row * n_classes
-                factor = weight_of(row, weight, dloss)
-                cross_entropy_again(flat, start, start + n_classes, start + labels[row], factor, flat_out)
+    """Do `cross_entropy_with_grad` for results that no cache holds."""
+    n_rows, run = logits.shape[0], run_of(logits.shape[0])
+    args = LossArgs(labels, options, losses, weight, dloss, dlogits)
+    for task in prange(-(-n_rows // run)):
+        rows = task_rows(task, run, n_rows)
+        uniform = None if options.label_smoothing is None else 0.0
+        nothing = gradient, gradient_of(logits, multiply, 0.0, 1.0, uniform, options.class_weight)
+        again = streamed_rows(_stream_with_grad, nothing, True, args, logits, dlogits, rows)
+        redo_rows(_with_grad_again, again, args, logits, rows)
 
 
-@apart
-def cross_entropy_again(logits, start, stop, label, weight, dlogits):
+@staged
+def _stream_with_grad(args, logits, index, row, exps, pending):
+    y, factor = args.labels[index], factor_of(args, index)
+    found, top = cross_entropy_row(logits, row, y, args.options, exps, pending, row.following)
+    args.losses[index] = found.loss
+    exps.values[exps.at + y] = found.entry
+    weight, uniform = grad_weight(factor, found.target), grad_uniform(factor, found.target)
+    given = gradient_of(logits, multiply, weight, found.total, uniform, args.options.class_weight)
+    return (gradient, given), top, is_small(logits, weight, found.total)
+
+
+@staged
+def _with_grad_again(args, logits, index, start, stop):
     """Write a row's gradient once more, for `multiply` had to leave out what its small quotient makes too small."""
-    m, near = row_range(logits, start, stop)
-    return cross_entropy_with_grad_row(logits, (start, stop, m, near), label, weight, dlogits, 0)[0]
-
-
-@staged
-def few_rows(logits, n_classes, labels, ignore_index, losses, first, last, offset):
-    """Write the losses of rows first to last, a bundle at a time; their logits begin `offset` rows earlier."""
-    lanes, width = empty_lanes(logits), lanes_of(logits)
-    for row in range(first, last, width):
-        n_rows = min(width, last - row)
-        to_lanes(logits, row - offset, n_rows, n_classes, lanes)
-        bundle_labels = load_labels(labels, row, n_rows, width, ignore_index)
-        bundle_losses, _, _, _ = cross_entropy_lanes(lanes, n_classes, bundle_labels)
-        store_losses(losses, row, n_rows, width, bundle_losses)
-
-
-@staged
-def few_rows_with_grad(logits, n_classes, labels, ignore_index, weight, dloss, losses, dlogits, first, last, offset):
-    """Do the same, and write the gradient, which begins `offset` rows earlier too."""
-    lanes, width = empty_lanes(logits), lanes_of(logits)
-    weights = empty_lanes(losses)  # a float64 a row
-    store(weights, 0, wide(weight))
-    store(weights, 8, wide(weight))
-    for row in range(first, last, width):
-        n_rows = min(width, last - row)
-        if dloss.size:
-            for lane in range(n_rows):
-                weights[lane] = weight_of(row + lane, weight, dloss)
-        to_lanes(logits, row - offset, n_rows, n_classes, lanes)
-        bundle_labels = load_labels(labels, row, n_rows, width, ignore_index)
-        bundle_weights = load(weights, 0), load(weights, 8)
-        bundle_losses = cross_entropy_with_grad_lanes(lanes, n_classes, bundle_labels, bundle_weights)
-        store_losses(losses, row, n_rows, width, bundle_losses)
-        from_lanes(lanes, n_rows, n_classes, dlogits, row - offset)
-        if any_ignored(lanes, bundle_labels):
-            for lane in range(n_rows):
-                if labels[row + lane] == ignore_index:
-                    start = (row - offset + lane) * n_classes
-                    dlogits[start : start + n_classes] = 0
+    cross_entropy_again(args, logits, index, start, stop)
 
 
 @kernel
-def cross_entropy_few(logits: Matrix, labels: Labels, ignore_index: int, losses: Doubles):
-    """Do `cross_entropy` for few classes, a bundle of rows at a time."""
+def cross_entropy_few(logits: Matrix, labels: Labels, options: LossOptions, losses: Doubles):
+    """Do `cross_entropy` for few classes."""
     n_rows, n_classes = logits.shape
+    args = LossArgs(labels, options, losses)
     for chunk in prange(-(-n_rows // CHUNK_ROWS)):
-        flat = logits.flat
-        first = np.intp(chunk) * CHUNK_ROWS
-        few_rows(flat, n_classes, labels, ignore_index, losses, first, min(first + CHUNK_ROWS, n_rows), 0)
+        bundled_rows(bundle_loss, args, logits.flat, n_classes, task_rows(chunk, CHUNK_ROWS, n_rows))
+
+
+@staged
+def bundle_loss(args, lanes, bundle):
+    """Write the losses of a bundle."""
+    labels = load_labels(args.labels, bundle.row, bundle.n_rows, lanes_of(lanes), args.options.ignore_index)
+    losses = cross_entropy_lanes(lanes, bundle.n_classes, labels, args.options).losses
+    store_first(args.losses, bundle.row, bundle.n_rows, losses)
 
 
 @kernel
 def cross_entropy_with_grad_few(
-    logits: Matrix, labels: Labels, ignore_index: int, weight: float, dloss: Line, losses: Doubles, dlogits: Matrix
+    logits: Matrix,
+    labels: Labels,
+    options: LossOptions,
+    weight: float,
+    dloss: Line,
+    losses: Doubles,
+    dlogits: Matrix,
 ):
-    """Do `cross_entropy_with_grad` for few classes, a bundle of rows at a time."""
+    """Do `cross_entropy_with_grad` for few classes."""
     n_rows, n_classes = logits.shape
+    args = LossArgs(labels, options, losses, weight, dloss, dlogits)
     for chunk in prange(-(-n_rows // CHUNK_ROWS)):
-        flat, flat_out = logits.flat, dlogits.flat
-        first = np.intp(chunk) * CHUNK_ROWS
-        last = min(first + CHUNK_ROWS, n_rows)
-        few_rows_with_grad(flat, n_classes, labels, ignore_index, weight, dloss, losses, flat_out, first, last, 0)
+        rows = task_rows(chunk, CHUNK_ROWS, n_rows)
+        bundled_rows(bundle_with_grad, (args, lane_factors(args)), logits.flat, n_classes, rows)
+
+
+@staged
+def lane_factors(args):
+    """Make room for the factor of each lane's gradient: what all rows share, to begin with."""
+    factors = empty_lanes(args.losses)
+    for lane in range(0, 16, lanes_of(factors)):
+        store(factors, lane, splat(factors, args.weight))
+    return factors
+
+
+@staged
+def bundle_with_grad(given, lanes, bundle):
+    """Write the losses of a bundle, and the gradient where its logits are in their own array."""
+    args, factors = given
+    width = lanes_of(lanes)
+    if args.dloss.size:
+        for lane in range(bundle.n_rows):
+            factors[lane] = factor_of(args, bundle.row + lane)
+    labels = load_labels(args.labels, bundle.row, bundle.n_rows, width, args.options.ignore_index)
+    losses = cross_entropy_with_grad_lanes(lanes, bundle.n_classes, labels, load(factors, 0, width), args.options)
+    store_first(args.losses, bundle.row, bundle.n_rows, losses)
+    drop_ignored(lanes, bundle.n_classes, labels)
+    from_lanes(lanes, bundle.n_rows, bundle.n_classes, args.dlogits.flat, bundle.at)
+
+
+@kernel
+def cross_entropy_blocked(logits: Matrix, labels: Labels, options: LossOptions, losses: Doubles):
+    """Do `cross_entropy` for rows that no cache holds."""
+    blocked_rows(prange, blocked.CROSS_ENTROPY, LossArgs(labels, options, losses), logits)
+
+
+@kernel
+def cross_entropy_with_grad_blocked(
+    logits: Matrix,
+    labels: Labels,
+    options: LossOptions,
+    weight: float,
+    dloss: Line,
+    losses: Doubles,
+    dlogits: Matrix,
+):
+    """Do `cross_entropy_with_grad` for rows that no cache holds."""
+    args = LossArgs(labels, options, losses, weight, dloss, dlogits)
+    blocked_rows(prange, blocked.CROSS_ENTROPY_WITH_GRAD, args, logits, dlogits)
 
 
 @kernel

@@ -1,16 +1,168 @@
-"""Runs: rows that follow each other on one thread, so that one can prepare the next or finish the last."""
+"""The loops over rows, one driver for each regime: each does one task, and takes what is done with a row.
+
+`args` is what the functions of a row share; they get it first. Rows that `is_left_out`, where there is such a function,
+go to `leave_out`. Loops over tasks, `prange`, are the kernels' own.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
 
 from .compiling.staging import staged
+from .compiling.values import Number
+from .rows.blocked import empty_parts, merge, sum_block, write_block
+from .rows.bundles import Bundle, empty_lanes, to_lanes
+from .rows.loss import is_ignored, leave_out, smoothed
+from .rows.passes import Place, Range, Row, row_max, row_range
+from .rows.streamed import Pending, stream_row
+from .simd.memory import finish_streams
+from .simd.vector import lanes_of
 from .tuning import FEWEST_RUNS, LONGEST_RUN
 
 
+class Rows(NamedTuple):
+    """The rows of a task: from the first to the one before the last."""
+
+    first: Number
+    last: Number
+
+
 @staged
-def rows_in_a_run(n_rows):
+def run_of(n_rows):
     """Choose how many rows a thread takes at a time: some runs for each of many threads, whatever the rows."""
     return max(1, min(LONGEST_RUN, n_rows // FEWEST_RUNS))
 
 
 @staged
-def distance_to_next(row, last, n_classes):
-    """Give `following` (see `rows`) of a row in a run that ends before `last`."""
-    return n_classes if row + 1 < last else 0
+def task_rows(task, size, n_rows):
+    """Give the rows of a task, of `size` each."""
+    first = np.intp(task) * size
+    return Rows(first, min(first + size, n_rows))
+
+
+@staged
+def _find(logits, start, stop, near):
+    """Find a row's range, or its maximum alone."""
+    return row_range(logits, start, stop) if near else Range(row_max(logits, start, stop), None)
+
+
+@staged
+def each_row(do_row, near, args, logits, rows, state=None):
+    """Do rows one after the other: give (a bit for each that must be done again, the last state).
+
+    do_row(args, logits, index, row, state) gives (the next row's range, whether this row must be done again, the next
+    state); `near` says whether ranges tell that rows are near.
+    """
+    flat, n_classes = logits.flat, logits.shape[1]
+    skips = args.options is not None
+    found, known, again = Range(flat.dtype.type(0), False if near else None), False, 0
+    if not skips:
+        found = _find(flat, rows.first * n_classes, (rows.first + 1) * n_classes, near)
+    for index in range(rows.first, rows.last):
+        start = index * n_classes
+        stop = start + n_classes
+        if skips:
+            if is_ignored(args, index):
+                leave_out(args, index, start, stop)
+                continue
+            if not known:
+                found = _find(flat, start, stop, near)
+            known = index + 1 < rows.last and not is_ignored(args, index + 1)
+            following = n_classes if known else 0
+        else:
+            following = n_classes if index + 1 < rows.last else 0
+        row = Row(start, stop, found.top, found.near, following)
+        found, uncertain, state = do_row(args, flat, index, row, state)
+        again |= uncertain << (index - rows.first)
+    return again, state
+
+
+@staged
+def redo_rows(redo, again, args, logits, rows):
+    """Do those rows again that `each_row` says: redo(args, logits, index, start, stop)."""
+    n_classes = logits.shape[1]
+    for index in range(rows.first, rows.last):
+        if again >> (index - rows.first) & 1:
+            redo(args, logits.flat, index, index * n_classes, (index + 1) * n_classes)
+
+
+class Streaming(NamedTuple):
+    """What goes from a streamed row to the next."""
+
+    do_row: Callable
+    pending: Pending
+    place: Number | None  # of this row's e_j
+    other_place: Number | None  # of the pending row's
+
+
+@staged
+def streamed_rows(do_row, nothing, keeps, args, logits, out, rows):
+    """Do rows whose results no cache holds, each written during the next one: give a bit for each to be done again.
+
+    do_row(args, logits, index, row, exps, pending) writes what is pending and gives (the finish of this row with its
+    arguments, the next row's maximum, whether it must be done again). `nothing` is such a finish with arguments of the
+    same kind. Where it `keeps` e_j, `exps` is a place for them; else the finish reads the logits once more.
+    """
+    flat, n_classes, zero = logits.flat, logits.shape[1], np.intp(0)
+    # One array for the e_j of this row and of the pending one: of two that are freed together, glibc hands the pages
+    # back each time, and 128 × 262,144 took 34 ms where it takes 8.
+    values = np.empty(2 * n_classes, flat.dtype) if keeps else flat
+    pending = Pending(*nothing, values, zero, out.flat, zero, zero)
+    state = Streaming(do_row, pending, zero if keeps else None, zero + n_classes if keeps else None)
+    again, state = each_row(_stream_one, False, args, logits, rows, state)
+    stream_row(state.pending)
+    finish_streams()
+    return again
+
+
+@staged
+def _stream_one(args, logits, index, row, state):
+    pending, place = state.pending, state.place
+    exps = None if place is None else Place(pending.values, place)
+    finish, top, uncertain = state.do_row(args, logits, index, row, exps, pending)
+    at = row.start if place is None else place
+    pending = Pending(*finish, pending.values, at, pending.out, row.start, row.stop)
+    return Range(top, None), uncertain, Streaming(state.do_row, pending, state.other_place, place)
+
+
+@staged
+def bundled_rows(do_bundle, args, logits, n_classes, rows, offset=0):
+    """Do rows of few classes, a bundle at a time: do_bundle(args, lanes, bundle).
+
+    The logits are a flat array, whose first row is the one of index `offset`.
+    """
+    lanes = empty_lanes(logits)
+    width = lanes_of(lanes)
+    for row in range(rows.first, rows.last, width):
+        bundle = Bundle(row, min(width, rows.last - row), n_classes, row - offset)
+        to_lanes(logits, bundle.at, bundle.n_rows, n_classes, lanes)
+        do_bundle(args, lanes, bundle)
+
+
+@staged
+def blocked_rows(tasks, operation, args, logits, out=None):
+    """Do rows in blocks that threads share: a loop over `tasks`, the kernel's `prange`. See `rows.blocked.Blocked`."""
+    n_rows, n_classes = logits.shape
+    flat = logits.flat
+    options = smoothed(args.options)
+    parts = empty_parts(n_classes, options)
+    n_blocks = parts.tops.size
+    for row in range(n_rows):
+        start, stop = row * n_classes, (row + 1) * n_classes
+        if args.options is not None and is_ignored(args, row):
+            leave_out(args, row, start, stop)
+            continue
+        skip = operation.skip(args, row, start)
+        for block in tasks(n_blocks):
+            sum_block(flat, start, stop, block, skip, parts, options)
+        m, sums = merge(flat, skip, parts)
+        done, given = operation.conclude(args, flat, row, start, stop, m, sums)
+        if done:
+            continue
+        flat_out = out.flat
+        for block in tasks(n_blocks):
+            arguments = operation.prepare(flat, m, given)
+            write_block(operation.finish, arguments, flat, start, stop, block, flat_out)
+        if operation.settle is not None:
+            operation.settle(args, flat, flat_out, row, start, m, given)

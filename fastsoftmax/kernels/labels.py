@@ -1,8 +1,9 @@
 """Class labels, checked before anything is read or written by them: nothing else checks bounds."""
 
+import numpy as np
 from llvmlite import ir
 
-from .compiling.jit import Labels, kernel
+from .compiling.jit import Labels, Line, kernel
 from .compiling.values import INT, Number, Vector, builder, call, number
 from .compiling.views import address
 from .simd.vector import build_splat
@@ -28,6 +29,20 @@ def count_labels(labels: Labels, n_classes: int, ignore_index: int) -> int:
             if label != ignore_index and (label < 0 or label >= n_classes):
                 return -1 - row
     return labels.size - ignored
+
+
+@kernel
+def total_weight(labels: Labels, ignore_index: int, class_weight: Line) -> float:
+    """Add up the weights of the labels that are not ignored; what additions round off is added to it."""
+    total = error = 0.0
+    for row in range(labels.size):
+        if labels[row] != ignore_index:
+            weight = np.float64(class_weight[labels[row]])
+            new = total + weight
+            back = new - total
+            error += (total - (new - back)) + (weight - back)
+            total = new
+    return total + error
 
 
 def _none_seen():

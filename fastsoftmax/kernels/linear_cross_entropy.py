@@ -4,24 +4,26 @@ import numpy as np
 from numba import prange
 
 from .compiling.jit import Doubles, Labels, Line, Matrix, kernel
-from .cross_entropy import few_rows, few_rows_with_grad
+from .cross_entropy import bundle_loss, bundle_with_grad, lane_factors, with_grad
+from .drivers import Rows, bundled_rows, each_row, task_rows
 from .gemm.column_sums import add_rows, column_sums, settle
 from .gemm.micro_tile import round_up
 from .gemm.narrow import add_weight_grad, chains_of, input_grad_rows, linear_rows, pad_rows, strip_of, transposed
 from .gemm.split_k import add_up, blocks_of, partial_size, write_weight_grad
-from .rows.cached import cross_entropy_with_grad_row, row_range
+from .rows.loss import LossArgs, LossOptions
 from .tuning import BIAS_BLOCKS, BLOCK_ROWS, WEIGHT_COLUMNS
 
 
 @kernel
 def linear_cross_entropy_few(
-    inputs: Matrix, weight: Matrix, bias: Line, labels: Labels, ignore_index: int, losses: Doubles
+    inputs: Matrix, weight: Matrix, bias: Line, labels: Labels, options: LossOptions, losses: Doubles
 ):
     """Write each row's loss for few classes: one pass over the inputs, a strip of rows at a time."""
     n_rows, n_features = inputs.shape
     n_classes = weight.shape[1]
     n_blocks, block_rows = blocks_of(n_rows, BLOCK_ROWS)
     strip, padded_weight = strip_of(inputs, n_features), transposed(weight)
+    args = LossArgs(labels, options, losses)
     for block in prange(n_blocks):
         flat, flat_weight = inputs.flat, padded_weight.flat
         room = np.empty(strip * n_classes, inputs.dtype)
@@ -31,7 +33,7 @@ def linear_cross_entropy_few(
         for row in range(first, last, strip):
             stop = min(row + strip, last)
             linear_rows(flat, row, stop - row, n_features, flat_weight, bias, n_classes, logits)
-            few_rows(logits, n_classes, labels, ignore_index, losses, row, stop, row)
+            bundled_rows(bundle_loss, args, logits, n_classes, Rows(row, stop), row)
 
 
 @kernel
@@ -40,7 +42,7 @@ def linear_cross_entropy_with_grad_few(
     weight: Matrix,
     bias: Line,
     labels: Labels,
-    ignore_index: int,
+    options: LossOptions,
     factor: float,
     losses: Doubles,
     dinputs: Matrix,
@@ -70,7 +72,8 @@ def linear_cross_entropy_with_grad_few(
         for row in range(first, last, strip):
             stop = min(row + strip, last)
             linear_rows(flat, row, stop - row, n_features, flat_weight, bias, n_classes, logits)
-            few_rows_with_grad(logits, n_classes, labels, ignore_index, factor, no_rows, losses, logits, row, stop, row)
+            args = LossArgs(labels, options, losses, factor, no_rows, logits)
+            bundled_rows(bundle_with_grad, (args, lane_factors(args)), logits, n_classes, Rows(row, stop), row)
             pad_rows(logits, stop - row, n_classes, grads)
             add_rows(logits, 0, stop - row, n_classes, n_classes, block_bias_sums)
             add_weight_grad(flat, row, stop - row, n_features, grads, n_classes, chains, sums)
@@ -83,7 +86,7 @@ def linear_cross_entropy_with_grad_few(
 
 @kernel
 def cross_entropy_with_grads(
-    logits: Matrix, labels: Labels, ignore_index: int, factor: float, losses: Doubles, dbias: Doubles
+    logits: Matrix, labels: Labels, options: LossOptions, factor: float, losses: Doubles, dbias: Doubles
 ):
     """Write each row's loss, replace the logits by their gradient, and add that to `dbias`.
 
@@ -93,22 +96,14 @@ def cross_entropy_with_grads(
     block_rows = -(-n_rows // (4 * BIAS_BLOCKS)) * 4
     n_blocks = -(-n_rows // block_rows)
     partial = np.zeros((n_blocks, n_classes))
+    args = LossArgs(labels, options, losses, factor, np.empty(0, logits.dtype), logits)
     for block in prange(n_blocks):
         flat = logits.flat
         sums = column_sums(flat, n_classes)
-        first = np.intp(block) * block_rows
-        last = min(first + block_rows, n_rows)
-        for four in range(first, last, 4):
-            stop = min(four + 4, last)
-            for row in range(four, stop):
-                start, end = row * n_classes, (row + 1) * n_classes
-                if labels[row] == ignore_index:
-                    losses[row] = 0.0
-                    flat[start:end] = 0
-                else:
-                    m, near = row_range(flat, start, end)
-                    entries, label = (start, end, m, near), start + labels[row]
-                    losses[row], _, _ = cross_entropy_with_grad_row(flat, entries, label, factor, flat, 0)
+        rows = task_rows(block, block_rows, n_rows)
+        for four in range(rows.first, rows.last, 4):
+            stop = min(four + 4, rows.last)
+            each_row(with_grad, True, args, logits, Rows(four, stop))
             add_rows(flat, four * n_classes, stop - four, n_classes, n_classes, sums)
         settle(flat, sums, partial[block], n_classes)
     for block in range(n_blocks):

@@ -6,27 +6,30 @@ The public functions run what stands here, `fastsoftmax warmup` compiles it, and
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from . import bias_grad, blocked, cross_entropy, labels, linear, linear_cross_entropy, pool, softmax
+from . import bias_grad, cross_entropy, labels, linear, linear_cross_entropy, pool, softmax
+from . import softmax_backward as backward
 from .compiling.jit import Kernel
 from .regimes import ProductKernels, RowKernels
 
-SOFTMAX = RowKernels(softmax.softmax_few, softmax.softmax, softmax.softmax_streamed, blocked.softmax_blocked)
+SOFTMAX = RowKernels(softmax.softmax_few, softmax.softmax, softmax.softmax_streamed, softmax.softmax_blocked)
 LOG_SOFTMAX = RowKernels(
-    softmax.log_softmax_few, softmax.log_softmax, softmax.log_softmax_streamed, blocked.log_softmax_blocked
+    softmax.log_softmax_few, softmax.log_softmax, softmax.log_softmax_streamed, softmax.log_softmax_blocked
 )
-LOGSUMEXP = RowKernels(softmax.logsumexp_few, softmax.logsumexp, blocked=blocked.logsumexp_blocked)
-SOFTMAX_BACKWARD = RowKernels(softmax.softmax_backward, softmax.softmax_backward, softmax.softmax_backward_streamed)
+LOGSUMEXP = RowKernels(softmax.logsumexp_few, softmax.logsumexp, blocked=softmax.logsumexp_blocked)
+SOFTMAX_BACKWARD = RowKernels(backward.softmax_backward, backward.softmax_backward, backward.softmax_backward_streamed)
 LOG_SOFTMAX_BACKWARD = RowKernels(
-    softmax.log_softmax_backward, softmax.log_softmax_backward, softmax.log_softmax_backward_streamed
+    backward.log_softmax_backward,
+    backward.log_softmax_backward,
+    backward.log_softmax_backward_streamed,
 )
 CROSS_ENTROPY = RowKernels(
-    cross_entropy.cross_entropy_few, cross_entropy.cross_entropy, blocked=blocked.cross_entropy_blocked
+    cross_entropy.cross_entropy_few, cross_entropy.cross_entropy, blocked=cross_entropy.cross_entropy_blocked
 )
 CROSS_ENTROPY_WITH_GRAD = RowKernels(
     cross_entropy.cross_entropy_with_grad_few,
     cross_entropy.cross_entropy_with_grad,
     cross_entropy.cross_entropy_with_grad_streamed,
-    blocked.cross_entropy_with_grad_blocked,
+    cross_entropy.cross_entropy_with_grad_blocked,
 )
 LINEAR = ProductKernels(linear.linear_few, linear.linear)
 WEIGHT_GRAD = ProductKernels(linear.weight_grad_few, linear.weight_grad)
@@ -53,11 +56,14 @@ class _Helpers(NamedTuple):
 
     bias_grad: Kernel
     count_labels: Kernel
+    total_weight: Kernel
     total_loss: Kernel
     thread_ids: Kernel
 
 
-HELPERS = _Helpers(bias_grad.bias_grad, labels.count_labels, cross_entropy.total_loss, pool.thread_ids)
+HELPERS = _Helpers(
+    bias_grad.bias_grad, labels.count_labels, labels.total_weight, cross_entropy.total_loss, pool.thread_ids
+)
 
 OPERATIONS = {
     "softmax": SOFTMAX,

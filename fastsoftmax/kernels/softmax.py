@@ -1,216 +1,157 @@
-"""Softmax, log-softmax, logsumexp and their backward over all rows."""
+"""Softmax, log-softmax and logsumexp over whole arrays, by regime."""
 
-import numpy as np
 from numba import prange
 
 from .compiling.jit import Line, Matrix, kernel
-from .drivers import distance_to_next, rows_in_a_run
-from .rows.backward import log_softmax_backward_row, softmax_backward_row
-from .rows.bundles import empty_lanes, from_lanes, to_lanes
-from .rows.cached import row_range, softmax_row
+from .compiling.staging import staged
+from .drivers import blocked_rows, bundled_rows, each_row, redo_rows, run_of, streamed_rows, task_rows
+from .rows import blocked
+from .rows.blocked import Results
+from .rows.bundles import from_lanes
+from .rows.cached import softmax_row
 from .rows.few import log_softmax_lanes, logsumexp_lanes, softmax_lanes
-from .rows.row import log_softmax_row, logsumexp_row, row_exps, row_log_sums, row_max, row_quotient, subtract
+from .rows.passes import Range
 from .rows.slow_path import careful_logsumexp
-from .rows.streamed import stream_row, two_rows
-from .simd.memory import finish_streams, store_first
-from .simd.vector import lanes_of, splat
+from .rows.whole import log_probability, log_softmax_row, logsumexp_row, probability, row_exps, row_log_sums
+from .simd.memory import store_first
+from .simd.vector import splat
 from .tuning import CHUNK_ROWS
-from .vecmath.quotient import multiply
+from .vecmath.quotient import row_quotient
 
 
 @kernel
 def softmax(logits: Matrix, probs: Matrix):
     """Write the probabilities of each row."""
-    n_rows, n_classes = logits.shape
-    run = rows_in_a_run(n_rows)
+    n_rows, run = logits.shape[0], run_of(logits.shape[0])
     for task in prange(-(-n_rows // run)):
-        flat, flat_out = logits.flat, probs.flat
-        first = np.intp(task) * run
-        last = min(first + run, n_rows)
-        m, near = row_range(flat, first * n_classes, (first + 1) * n_classes)
-        for row in range(first, last):
-            start = row * n_classes
-            entries, following = (start, start + n_classes, m, near), distance_to_next(row, last, n_classes)
-            m, near = softmax_row(flat, entries, flat_out, following)
+        each_row(_softmax, True, Results(probs), logits, task_rows(task, run, n_rows))
+
+
+@staged
+def _softmax(results, logits, index, row, state):
+    return softmax_row(logits, row, results.out.flat), False, state
 
 
 @kernel
 def log_softmax(logits: Matrix, log_probs: Matrix):
     """Write the log-probabilities of each row."""
-    n_rows, n_classes = logits.shape
-    run = rows_in_a_run(n_rows)
+    n_rows, run = logits.shape[0], run_of(logits.shape[0])
     for task in prange(-(-n_rows // run)):
-        flat, flat_out = logits.flat, log_probs.flat
-        first = np.intp(task) * run
-        for row in range(first, min(first + run, n_rows)):
-            start = row * n_classes
-            log_softmax_row(flat, start, start + n_classes, flat_out)
+        rows = task_rows(task, run, n_rows)
+        n_classes = logits.shape[1]
+        for index in range(rows.first, rows.last):
+            log_softmax_row(logits.flat, index * n_classes, (index + 1) * n_classes, log_probs.flat)
 
 
 @kernel
 def logsumexp(logits: Matrix, lse: Line):
     """Write log Σ_j e^z_j of each row."""
-    n_rows, n_classes = logits.shape
-    run = rows_in_a_run(n_rows)
+    n_rows, run = logits.shape[0], run_of(logits.shape[0])
     for task in prange(-(-n_rows // run)):
-        flat = logits.flat
-        first = np.intp(task) * run
-        last = min(first + run, n_rows)
-        m = row_max(flat, first * n_classes, (first + 1) * n_classes)
-        uncertain = 0  # a bit for each row of the run
-        for row in range(first, last):
-            start = row * n_classes
-            entries, following = (start, start + n_classes, m), distance_to_next(row, last, n_classes)
-            lse[row], certain, m = logsumexp_row(flat, entries, following)
-            uncertain |= (not certain) << (row - first)
-        for row in range(first, last):
-            if uncertain >> (row - first) & 1:
-                lse[row] = careful_logsumexp(flat, row * n_classes, (row + 1) * n_classes)
+        rows = task_rows(task, run, n_rows)
+        again, _ = each_row(_logsumexp, False, Results(lse), logits, rows)
+        redo_rows(_careful_logsumexp, again, Results(lse), logits, rows)
+
+
+@staged
+def _logsumexp(results, logits, index, row, state):
+    results.out[index], certain, top = logsumexp_row(logits, row, row.following)
+    return Range(top, None), not certain, state
+
+
+@staged
+def _careful_logsumexp(results, logits, index, start, stop):
+    results.out[index] = careful_logsumexp(logits, start, stop)
 
 
 @kernel
 def softmax_streamed(logits: Matrix, probs: Matrix):
-    """Do `softmax` for results that no cache holds: each row is written during the next one."""
-    n_rows, n_classes = logits.shape
-    run = rows_in_a_run(n_rows)
-    n_runs = -(-n_rows // run)
-    for task in prange(n_runs):
-        flat, flat_out = logits.flat, probs.flat
-        first = np.intp(task) * run
-        exps, place, other_place, nothing = two_rows(flat, n_classes)
-        pending = (row_quotient(flat, 0.0, 1.0), exps, nothing, flat_out, nothing, nothing)
-        last = min(first + run, n_rows)
-        m = row_max(flat, first * n_classes, (first + 1) * n_classes)
-        for row in range(first, last):
-            start = row * n_classes
-            stop = start + n_classes
-            entries, following = (start, stop, m), distance_to_next(row, last, n_classes)
-            quotient, m = row_exps(flat, entries, exps, place, multiply, pending, following)
-            pending = (quotient, exps, place, flat_out, start, stop)
-            place, other_place = other_place, place
-        stream_row(multiply, pending)
-        finish_streams()
+    """Do `softmax` for results that no cache holds."""
+    n_rows, run = logits.shape[0], run_of(logits.shape[0])
+    for task in prange(-(-n_rows // run)):
+        nothing = probability, row_quotient(logits, 0.0, 1.0)
+        streamed_rows(_stream_softmax, nothing, True, Results(probs), logits, probs, task_rows(task, run, n_rows))
+
+
+@staged
+def _stream_softmax(results, logits, index, row, exps, pending):
+    quotient, top = row_exps(logits, row, exps, pending, row.following)
+    return (probability, quotient), top, False
 
 
 @kernel
 def log_softmax_streamed(logits: Matrix, log_probs: Matrix):
-    """Do `log_softmax` for results that no cache holds: each row is written during the next one."""
-    n_rows, n_classes = logits.shape
-    run = rows_in_a_run(n_rows)
+    """Do `log_softmax` for results that no cache holds."""
+    n_rows, run = logits.shape[0], run_of(logits.shape[0])
     for task in prange(-(-n_rows // run)):
-        flat, flat_out = logits.flat, log_probs.flat
-        first = np.intp(task) * run
-        nothing = np.intp(0)
-        no_sums = (splat(flat, 0.0), splat(flat, 0.0))
-        pending = (no_sums, flat, nothing, flat_out, nothing, nothing)
-        last = min(first + run, n_rows)
-        m = row_max(flat, first * n_classes, (first + 1) * n_classes)
-        for row in range(first, last):
-            start = row * n_classes
-            stop = start + n_classes
-            entries, following = (start, stop, m), distance_to_next(row, last, n_classes)
-            sums, m = row_log_sums(flat, entries, subtract, pending, following)
-            pending = (sums, flat, start, flat_out, start, stop)
-        stream_row(subtract, pending)
-        finish_streams()
+        nothing = log_probability, (splat(logits, 0.0), splat(logits, 0.0))
+        rows = task_rows(task, run, n_rows)
+        streamed_rows(_stream_log_softmax, nothing, False, Results(log_probs), logits, log_probs, rows)
+
+
+@staged
+def _stream_log_softmax(results, logits, index, row, exps, pending):
+    sums, top = row_log_sums(logits, row, pending, row.following)
+    return (log_probability, sums), top, False
 
 
 @kernel
 def softmax_few(logits: Matrix, probs: Matrix):
-    """Do `softmax` for few classes, a bundle of rows at a time."""
+    """Do `softmax` for few classes."""
     n_rows, n_classes = logits.shape
-    width = lanes_of(logits)
     for chunk in prange(-(-n_rows // CHUNK_ROWS)):
-        flat, flat_out = logits.flat, probs.flat
-        lanes = empty_lanes(logits)
-        first = np.intp(chunk) * CHUNK_ROWS
-        for row in range(first, min(first + CHUNK_ROWS, n_rows), width):
-            count = min(width, n_rows - row)
-            to_lanes(flat, row, count, n_classes, lanes)
-            softmax_lanes(lanes, n_classes)
-            from_lanes(lanes, count, n_classes, flat_out, row)
+        rows = task_rows(chunk, CHUNK_ROWS, n_rows)
+        bundled_rows(_bundle_softmax, Results(probs), logits.flat, n_classes, rows)
+
+
+@staged
+def _bundle_softmax(results, lanes, bundle):
+    softmax_lanes(lanes, bundle.n_classes)
+    from_lanes(lanes, bundle.n_rows, bundle.n_classes, results.out.flat, bundle.at)
 
 
 @kernel
 def log_softmax_few(logits: Matrix, log_probs: Matrix):
-    """Do `log_softmax` for few classes, a bundle of rows at a time."""
+    """Do `log_softmax` for few classes."""
     n_rows, n_classes = logits.shape
-    width = lanes_of(logits)
     for chunk in prange(-(-n_rows // CHUNK_ROWS)):
-        flat, flat_out = logits.flat, log_probs.flat
-        lanes, scratch = empty_lanes(logits), empty_lanes(logits)
-        first = np.intp(chunk) * CHUNK_ROWS
-        for row in range(first, min(first + CHUNK_ROWS, n_rows), width):
-            count = min(width, n_rows - row)
-            to_lanes(flat, row, count, n_classes, lanes)
-            log_softmax_lanes(lanes, n_classes, scratch)
-            from_lanes(lanes, count, n_classes, flat_out, row)
+        rows = task_rows(chunk, CHUNK_ROWS, n_rows)
+        bundled_rows(_bundle_log_softmax, Results(log_probs), logits.flat, n_classes, rows)
+
+
+@staged
+def _bundle_log_softmax(results, lanes, bundle):
+    log_softmax_lanes(lanes, bundle.n_classes)
+    from_lanes(lanes, bundle.n_rows, bundle.n_classes, results.out.flat, bundle.at)
 
 
 @kernel
 def logsumexp_few(logits: Matrix, lse: Line):
-    """Do `logsumexp` for few classes, a bundle of rows at a time."""
+    """Do `logsumexp` for few classes."""
     n_rows, n_classes = logits.shape
-    width = lanes_of(logits)
     for chunk in prange(-(-n_rows // CHUNK_ROWS)):
-        flat = logits.flat
-        lanes, scratch = empty_lanes(logits), empty_lanes(logits)
-        first = np.intp(chunk) * CHUNK_ROWS
-        for row in range(first, min(first + CHUNK_ROWS, n_rows), width):
-            count = min(width, n_rows - row)
-            to_lanes(flat, row, count, n_classes, lanes)
-            store_first(lse, row, count, logsumexp_lanes(lanes, n_classes, scratch))
+        rows = task_rows(chunk, CHUNK_ROWS, n_rows)
+        bundled_rows(_bundle_logsumexp, Results(lse), logits.flat, n_classes, rows)
+
+
+@staged
+def _bundle_logsumexp(results, lanes, bundle):
+    store_first(results.out, bundle.row, bundle.n_rows, logsumexp_lanes(lanes, bundle.n_classes))
 
 
 @kernel
-def softmax_backward(probs: Matrix, dprobs: Matrix, dlogits: Matrix):
-    """Write each row's gradient behind a softmax."""
-    n_rows, n_classes = probs.shape
-    run = rows_in_a_run(n_rows)
-    for task in prange(-(-n_rows // run)):
-        flat, flat_grad, flat_out = probs.flat, dprobs.flat, dlogits.flat
-        first = np.intp(task) * run
-        for row in range(first, min(first + run, n_rows)):
-            start = row * n_classes
-            softmax_backward_row(flat, flat_grad, start, start + n_classes, flat_out, False)
+def softmax_blocked(logits: Matrix, probs: Matrix):
+    """Do `softmax` for rows that no cache holds."""
+    blocked_rows(prange, blocked.SOFTMAX, Results(probs), logits, probs)
 
 
 @kernel
-def softmax_backward_streamed(probs: Matrix, dprobs: Matrix, dlogits: Matrix):
-    """Do `softmax_backward` for results that no cache holds, past the caches."""
-    n_rows, n_classes = probs.shape
-    run = rows_in_a_run(n_rows)
-    for task in prange(-(-n_rows // run)):
-        flat, flat_grad, flat_out = probs.flat, dprobs.flat, dlogits.flat
-        first = np.intp(task) * run
-        for row in range(first, min(first + run, n_rows)):
-            start = row * n_classes
-            softmax_backward_row(flat, flat_grad, start, start + n_classes, flat_out, True)
-        finish_streams()
+def log_softmax_blocked(logits: Matrix, log_probs: Matrix):
+    """Do `log_softmax` for rows that no cache holds."""
+    blocked_rows(prange, blocked.LOG_SOFTMAX, Results(log_probs), logits, log_probs)
 
 
 @kernel
-def log_softmax_backward(log_probs: Matrix, dlog_probs: Matrix, dlogits: Matrix):
-    """Write each row's gradient behind a log-softmax."""
-    n_rows, n_classes = log_probs.shape
-    run = rows_in_a_run(n_rows)
-    for task in prange(-(-n_rows // run)):
-        flat, flat_grad, flat_out = log_probs.flat, dlog_probs.flat, dlogits.flat
-        first = np.intp(task) * run
-        for row in range(first, min(first + run, n_rows)):
-            start = row * n_classes
-            log_softmax_backward_row(flat, flat_grad, start, start + n_classes, flat_out, False)
-
-
-@kernel
-def log_softmax_backward_streamed(log_probs: Matrix, dlog_probs: Matrix, dlogits: Matrix):
-    """Do `log_softmax_backward` for results that no cache holds, past the caches."""
-    n_rows, n_classes = log_probs.shape
-    run = rows_in_a_run(n_rows)
-    for task in prange(-(-n_rows // run)):
-        flat, flat_grad, flat_out = log_probs.flat, dlog_probs.flat, dlogits.flat
-        first = np.intp(task) * run
-        for row in range(first, min(first + run, n_rows)):
-            start = row * n_classes
-            log_softmax_backward_row(flat, flat_grad, start, start + n_classes, flat_out, True)
-        finish_streams()
+def logsumexp_blocked(logits: Matrix, lse: Line):
+    """Do `logsumexp` for rows that no cache holds."""
+    blocked_rows(prange, blocked.LOGSUMEXP, Results(lse), logits)

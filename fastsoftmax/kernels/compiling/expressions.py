@@ -154,8 +154,3 @@ class Expressions(Blocks):
         blocks = builder().append_basic_block(), builder().append_basic_block()
         builder().cbranch(truth(condition).ir, *blocks)
         return self._choice(blocks, lambda: self._value(node.body), lambda: self._value(node.orelse))
-
-    def _arguments(self, node):
-        if node.keywords:
-            raise TypeError("arguments are passed by position")
-        return tuple(self._items(node.args))

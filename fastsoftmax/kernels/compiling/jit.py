@@ -1,6 +1,7 @@
 """Kernels: functions over whole arrays, compiled by Numba from what `staging` writes."""
 
 import functools
+from types import FunctionType
 from typing import NamedTuple
 
 import numpy as np
@@ -14,10 +15,10 @@ from numba.np.numpy_support import as_dtype, from_dtype
 from .dispatchers import FLAGS, Compiled, kept_dispatcher, lazy
 from .library import KernelCompiler
 from .rounding import to_nearest
-from .scopes import NO_MEMORY, OUT_OF_BOUNDS
+from .scopes import NO_MEMORY, OUT_OF_BOUNDS, unknown_leaves
 from .staging import staged, write_kernel
 from .values import BOOL, DOUBLE, INT, INT32, POINTER, Number, Pointer
-from .views import Array, leaves
+from .views import Array
 
 
 class _Arrays(NamedTuple):
@@ -37,27 +38,47 @@ class Kernel(Compiled):
 
     The machine code is the same for one thread and for many: loops over `prange` call a task's function, or have the
     pool call it (see `pool`).
+
+    A parameter whose annotation is a NamedTuple stands for arguments in its place, one for each of its fields. A field
+    with a default is an option: it has an argument only in the `variant` that is given it, and is its default, which
+    costs nothing, in the kernel itself.
     """
 
     __name__: str
 
-    def __init__(self, function, *, kept=True):
+    def __init__(self, function, *, kept=True, options=()):
         functools.update_wrapper(self, staged(function))
-        self.has_tasks = _has_tasks(function)
+        self.parameters = _Parameters(function, options)
+        self.has_tasks = self.parameters.has_tasks
         self._kept = kept
+        self._variants = {}
+
+    def variant(self, options: tuple[str, ...]) -> "Kernel":
+        """Give the kernel that takes some options, by their names in order."""
+        if options not in self._variants:
+            function = self.__wrapped__
+            name = "_with_".join([function.__name__, *options])
+            named = FunctionType(function.__code__, function.__globals__, name, None, function.__closure__)
+            named.__module__, named.__qualname__, named.__annotations__ = (
+                function.__module__,
+                name,
+                function.__annotations__,
+            )
+            self._variants[options] = Kernel(named, kept=self._kept, options=options)
+        return self._variants[options]
 
     def make_dispatcher(self):
         """Make it: see `Compiled.dispatcher`."""
         function = self.__wrapped__
         options = {"pipeline_class": KernelCompiler, "no_cfunc_wrapper": True}
         if self._kept:
-            return kept_dispatcher(_entry(function), function, **options)
-        return njit(_entry(function), **FLAGS, **options)
+            return kept_dispatcher(_entry(function, self.parameters), function, **options)
+        return njit(_entry(function, self.parameters), **FLAGS, **options)
 
     def signature(self, dtype: npt.DTypeLike) -> tuple[types.Type, ...]:
         """Give the types of all arguments for a dtype."""
         own = from_dtype(np.dtype(dtype))
-        kinds = [kind for name, kind in self.__annotations__.items() if name != "return"]
+        kinds = self.parameters.kinds.values()
         given = [_NUMBERS.get(kind) or types.Array(kind.dtype or own, kind.ndim, "C") for kind in kinds]
         return (types.int64, *given) if self.has_tasks else tuple(given)
 
@@ -73,7 +94,8 @@ class Kernel(Compiled):
                 arguments.append(Number(ir.Constant(value, ir.Undefined)))
         pool = arguments.pop(0) if self.has_tasks else _NO_POOL
         result = {int: INT, float: DOUBLE}.get(self.__annotations__.get("return"))
-        write_kernel(module, self.__name__, self.__wrapped__, tuple(arguments), pool, result, checks_bounds=False)
+        arguments = self.parameters.group(arguments)
+        write_kernel(module, self.__name__, self.__wrapped__, arguments, pool, result, checks_bounds=False)
         return str(module)
 
     @lazy
@@ -90,8 +112,31 @@ class Kernel(Compiled):
 _NO_POOL = Number(INT(0))
 
 
-def _has_tasks(function):
-    return "prange" in function.__code__.co_names
+class _Parameters:
+    """The arguments that a kernel takes, by their names, and the parameters of the function that they are for."""
+
+    def __init__(self, function, options):
+        code = function.__code__
+        self.has_tasks = "prange" in code.co_names
+        self._groups = []  # (NamedTuple or None, its fields that are given or the argument's name)
+        self.kinds = {}
+        for name in code.co_varnames[: code.co_argcount]:
+            kind = function.__annotations__.get(name)
+            fields = getattr(kind, "_field_defaults", None) if isinstance(kind, type) else None
+            if fields is None:
+                self._groups.append((None, [name]))
+                self.kinds[name] = kind
+            else:
+                given = [field for field in kind._fields if field not in fields or field in options]
+                self._groups.append((kind, given))
+                self.kinds |= {field: kind.__annotations__[field] for field in given}
+
+    def group(self, arguments):
+        """Give the parameters that arguments are for."""
+        rest = iter(arguments)
+        return tuple(
+            next(rest) if kind is None else kind(**{name: next(rest) for name in names}) for kind, names in self._groups
+        )
 
 
 _pool_address = None
@@ -132,39 +177,39 @@ class _NotCompiled:
 _RESULTS = {None: types.void, int: types.int64, float: types.float64}
 
 
-def _entry(function):
+def _entry(function, parameters):
     """Make the function that Numba compiles: of the same arguments, it calls what `staging` makes of this one."""
     result = _RESULTS[function.__annotations__.get("return")]
 
     @intrinsic
     def call(typingctx, *args):
         def codegen(context, builder, signature, values):
-            return _call_kernel(context, builder, signature, values, function)
+            return _call_kernel(context, builder, signature, values, function, parameters)
 
         return result(types.StarArgTuple(args)), codegen
 
-    code = function.__code__
-    names = ", ".join(["pool"] * _has_tasks(function) + [*code.co_varnames[: code.co_argcount]])
+    names = ", ".join(["pool"] * parameters.has_tasks + [*parameters.kinds])
     entry = eval(f"lambda {names}: call({names})", {"call": call})  # which Numba reads the names of arguments from
     entry.__name__ = entry.__qualname__ = function.__name__
     entry.__module__ = function.__module__
     return entry
 
 
-def _call_kernel(context, builder, signature, values, function):
+def _call_kernel(context, builder, signature, values, function, parameters):
     """Build the call of a kernel, and raise what its status says."""
     (kinds,), values = signature.args, cgutils.unpack_tuple(builder, values[0])
     arguments = [_argument(context, builder, *given) for given in zip(kinds, values, strict=True)]
-    pool = arguments.pop(0) if _has_tasks(function) else _NO_POOL
+    pool = arguments.pop(0) if parameters.has_tasks else _NO_POOL
+    arguments = parameters.group(arguments)
     result = None if signature.return_type == types.void else context.get_value_type(signature.return_type)
     name = builder.module.get_unique_name(function.__name__)
     scope = write_kernel(
-        builder.module, name, function, tuple(arguments), pool, result, checks_bounds=context.enable_boundscheck
+        builder.module, name, function, arguments, pool, result, checks_bounds=context.enable_boundscheck
     )
     place = cgutils.alloca_once(builder, result or INT)
     with to_nearest(builder):
         status = builder.call(
-            scope.function, [*(leaf.ir for leaf in leaves(tuple(arguments))), pool.ir, builder.bitcast(place, POINTER)]
+            scope.function, [*(leaf.ir for leaf in unknown_leaves(arguments)), pool.ir, builder.bitcast(place, POINTER)]
         )
     for value, error, message in ((NO_MEMORY, MemoryError, ()), (OUT_OF_BOUNDS, IndexError, ("vector out of bounds",))):
         with cgutils.if_unlikely(builder, builder.icmp_unsigned("==", status, INT32(value))):

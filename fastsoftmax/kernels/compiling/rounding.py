@@ -1,6 +1,6 @@
 """Rounding to nearest, whatever a thread was told.
 
-Libraries for interval arithmetic set another mode, and may leave it. `elementary` rounds by adding and subtracting a
+Libraries for interval arithmetic set another mode, and may leave it. `vecmath.exp` rounds by adding and subtracting a
 large number: towards zero, e^z was NaN.
 """
 

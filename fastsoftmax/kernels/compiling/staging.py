@@ -11,6 +11,8 @@ Of Python there is what kernels need: assignments, `if`, `while`, `for` over `ra
 """
 
 import ast
+import functools
+import inspect
 
 from llvmlite import ir
 from numba import prange
@@ -31,28 +33,28 @@ def staged(function):
     return function
 
 
-def apart(function):
+def noinline(function):
     """Mark one that few rows need: it becomes a call, for inlined it takes registers from the loops beside it.
 
     512 × 32,000 logsumexp in float64 took 16 ms where it takes 14.
     """
-    function.is_apart = True
+    function.is_noinline = True
     return staged(function)
 
 
 def write_kernel(module, name, function, arguments, pool, result, *, checks_bounds):
     """Write a kernel as an LLVM function: of the leaves of its arguments, the pool, and where its result goes."""
     scope = Scope(
-        module, name, [*leaves(arguments), pool, Pointer(ir.Constant(POINTER, None))], checks_bounds=checks_bounds
+        module,
+        name,
+        [*unknown_leaves(arguments), pool, Pointer(ir.Constant(POINTER, None))],
+        checks_bounds=checks_bounds,
     )
     *given, pool, place = scope.function.args
     scope.pool = Number(pool)
     scopes.append(scope)
     try:
-        value = run(
-            function,
-            rebuild(arguments, iter([leaf.like(arg) for leaf, arg in zip(leaves(arguments), given, strict=True)])),
-        )
+        value = run(function, with_leaves(arguments, given))
         if result is not None:
             scope.builder.store(convert(value, result), place)
         scope.end()
@@ -61,15 +63,26 @@ def write_kernel(module, name, function, arguments, pool, result, *, checks_boun
     return scope
 
 
-def run(function, arguments):
+def run(function, arguments, keywords=None):
     """Run a function on values, as part of the one that is being written."""
     if not getattr(function, "is_staged", False):
-        return function(*arguments)
-    tree = parsed(function)
-    names = [argument.arg for argument in tree.args.args]
-    if len(arguments) != len(names):
-        raise TypeError(f"{function.__name__}: expected {len(names)} arguments, got {len(arguments)}")
-    return _Run(function, dict(zip(names, arguments, strict=True))).result(tree.body)
+        return function(*arguments, **(keywords or {}))
+    return _Run(function, bound(function, arguments, keywords)).result(parsed(function).body)
+
+
+@functools.cache
+def _signature(function):
+    return inspect.signature(function)
+
+
+def bound(function, arguments, keywords=None):
+    """Give the parameters of a function by their names, those left out as their defaults."""
+    try:
+        found = _signature(function).bind(*arguments, **(keywords or {}))
+    except TypeError as error:
+        raise TypeError(f"{function.__name__}: {error}") from None
+    found.apply_defaults()
+    return found.arguments
 
 
 class _Run(Expressions):
@@ -175,7 +188,7 @@ class _Run(Expressions):
 
     def _for(self, node):
         callee = self._value(node.iter.func)
-        arguments = self._arguments(node.iter)
+        arguments = tuple(self._items(node.iter.args))
         if callee is prange:
             self._tasks(node, *arguments)
             return True
@@ -274,14 +287,15 @@ class _Run(Expressions):
         do_tasks(scope, task, closure, number(n_tasks).ir)
 
     def _value_of_call(self, node):
-        callee, arguments = self._value(node.func), self._arguments(node)
+        callee, arguments = self._value(node.func), tuple(self._items(node.args))
+        keywords = {keyword.arg: self._value(keyword.value) for keyword in node.keywords}
         callee = REPLACED.get(callee, callee)
-        if getattr(callee, "is_apart", False):
-            return _call_apart(callee, arguments)
-        return run(callee, arguments)
+        if getattr(callee, "is_noinline", False):
+            return _call_noinline(callee, tuple(bound(callee, arguments, keywords).values()))
+        return run(callee, arguments, keywords)
 
 
-# Functions apart ---------------------------------------------------------------------------------------------------
+# Calls ---------------------------------------------------------------------------------------------------
 
 
 def _kind_of(value):
@@ -293,11 +307,11 @@ def _kind_of(value):
     return (type(value), str(value.ir.type)) if isinstance(value, Value) else (type(value), value)
 
 
-def _call_apart(function, arguments):
+def _call_noinline(function, arguments):
     """Call a function that is written once for each kind of arguments."""
     scope, key = scopes[-1], (function, _kind_of(arguments))
     if key not in scope.apart:
-        scope.apart[key] = _write_apart(scope, function, arguments)
+        scope.apart[key] = _write_noinline(scope, function, arguments)
     callee, kind, result = scope.apart[key]
     place = scope.place(kind)
     status = builder().call(callee.function, [*(leaf.ir for leaf in unknown_leaves(arguments)), place])
@@ -306,7 +320,7 @@ def _call_apart(function, arguments):
     return with_leaves(result, unpack(builder(), place, kind))
 
 
-def _write_apart(scope, function, arguments):
+def _write_noinline(scope, function, arguments):
     """Write a function apart; its last parameter is where its result goes."""
     unknown = unknown_leaves(arguments)
     callee = scope.inner(function.__name__, [*unknown, Pointer(ir.Constant(POINTER, None))])

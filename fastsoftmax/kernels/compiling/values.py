@@ -337,7 +337,7 @@ def all_vectors(*values):
     }
 )
 class Vector(Value):
-    """A vector of 64 bytes: see `lanes`."""
+    """A vector of 64 bytes: see `simd.vector`."""
 
     __slots__ = ()
 

@@ -3,9 +3,9 @@
 import numpy as np
 
 from ..compiling.staging import staged
-from ..simd.accumulate import add_to_sum, settled
+from ..simd.accumulate import Sum, add_to_sum, settled
 from ..simd.memory import load, load_first, prefetch, store, store_first
-from ..simd.vector import lanes_of
+from ..simd.vector import is_double, lanes_of
 from ..tuning import SPAN_LEAD
 
 
@@ -37,10 +37,15 @@ def add_rows(doutputs, start, n_rows, stride, count, sums):
 
 
 @staged
-def _add_vector(sums, pair, vector):
-    first, second = add_to_sum((load(sums, 16 * pair), load(sums, 16 * pair + 8)), vector)
-    store(sums, 16 * pair, first)
-    store(sums, 16 * pair + 8, second)
+def _add_vector(sums, at, vector):
+    """Add a vector to a running sum at sums[16 · at]: 16 float64 lanes, or 8 and what they have rounded off."""
+    place = 16 * at
+    if is_double(vector):
+        total, error = add_to_sum(Sum(load(sums, place), load(sums, place + 8)), vector)
+        store(sums, place, total)
+        store(sums, place + 8, error)
+    else:
+        store(sums, place, add_to_sum(Sum(load(sums, place, 16), None), vector).total)
 
 
 @staged
@@ -48,8 +53,8 @@ def settle(doutputs, sums, total, count):
     """Add running sums of columns to their float64 totals."""
     for column in range(0, count, 8):
         left = count - column
-        if lanes_of(doutputs) == 16:  # low half of the lanes first, high half second
-            value = load(sums, column)
-        else:  # sums first, what they rounded off second
+        if is_double(doutputs):
             value = settled(load(sums, 2 * column), load(sums, 2 * column + 8))
+        else:
+            value = load(sums, column)
         store_first(total, column, left, load_first(total, column, left, 0.0) + value)

@@ -3,7 +3,8 @@
 import numpy as np
 
 from ..compiling.staging import staged
-from ..simd.memory import add_wide, finish_streams, prefetch, stream, unaligned
+from ..simd.convert import promote
+from ..simd.memory import finish_streams, load, prefetch, store, stream, unaligned
 from ..simd.transpose import transpose_part
 from ..simd.vector import lanes_of
 from ..tuning import (
@@ -99,7 +100,8 @@ def _add_columns(inputs, rows, n_features, j, left, grads, n_columns, sums):
             total = add_tiles(total, tile)
         for k in range(WEIGHT_VECTORS * WEIGHT_COLUMNS):
             column, vector = c + k % WEIGHT_COLUMNS, k // WEIGHT_COLUMNS
-            add_wide(sums, column * padded_features + j + vector * width, total[k])
+            at = column * padded_features + j + vector * width
+            store(sums, at, load(sums, at, width) + promote(total[k]))
 
 
 @staged

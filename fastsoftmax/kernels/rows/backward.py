@@ -7,15 +7,15 @@ from ..simd.accumulate import add_four_to_sum, add_to_sum, empty_sum, sum_of
 from ..simd.memory import load, load_first, store, store_first, stream, unaligned
 from ..simd.reduce import first_lane
 from ..simd.vector import fma, lanes_of, splat
-from ..vecmath.exp import NO_HEADROOM, exp_scaled, scale_of
-from ..vecmath.quotient import least_quotient
+from ..vecmath.exp import exp_scaled, scale_of
+from ..vecmath.quotient import NO_HEADROOM, least_quotient
 
 
 @staged
-def _sum_of_products(values, factors, start, stop):
+def sum_of_products(values, factors, start, stop):
     """Compute Σ_j v_j f_j, or Σ_j v_j if `factors` is None."""
     width = lanes_of(values)
-    total = empty_sum()
+    total = empty_sum(values)
     i = start
     while i + 4 * width <= stop:
         v0, v1 = load(values, i), load(values, i + width)
@@ -31,7 +31,7 @@ def _sum_of_products(values, factors, start, stop):
             value = value * load_first(factors, i, stop - i, 0.0)
         total = add_to_sum(total, value)
         i += width
-    return sum_of(total, values)
+    return sum_of(total)
 
 
 @staged
@@ -59,7 +59,7 @@ def _combine_rows(function, arguments, first, second, start, stop, out, streamed
 @staged
 def softmax_backward_row(probs, dprobs, start, stop, dlogits, streamed):
     """Compute ∂L/∂z_j = a_j (g_j − Σ_s a_s g_s) from g = ∂L/∂a."""
-    mean = splat(probs, _sum_of_products(probs, dprobs, start, stop))
+    mean = splat(probs, sum_of_products(probs, dprobs, start, stop))
     _combine_rows(_softmax_grad, mean, probs, dprobs, start, stop, dlogits, streamed)
 
 
@@ -71,7 +71,7 @@ def _softmax_grad(a, g, mean):
 @staged
 def log_softmax_backward_row(log_probs, dlog_probs, start, stop, dlogits, streamed):
     """Compute ∂L/∂z_j = g_j − a_j Σ_s g_s from g = ∂L/∂log a."""
-    total = _sum_of_products(dlog_probs, None, start, stop)
+    total = sum_of_products(dlog_probs, None, start, stop)
     # A total that is small is not divided by the headroom of e^z: then e^z has none.
     scale = scale_of(
         splat(log_probs, -math.log(NO_HEADROOM) if abs(total) < least_quotient(log_probs) / NO_HEADROOM else 0.0)

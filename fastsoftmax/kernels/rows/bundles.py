@@ -1,16 +1,18 @@
 """Bundles of rows: as many as a vector has lanes, their labels and their losses, in and out.
 
-A bundle is transposed, so that each of its rows has a lane: the vectors of `lanes` hold a class each.
+A bundle is transposed, so that each of its rows has a lane: the vectors of `simd.vector` hold a class each.
 """
 
+from typing import NamedTuple
+
 from ..compiling.staging import staged
-from ..compiling.values import Pointer, scopes
+from ..compiling.values import Number, Pointer, scopes
 from ..compiling.views import Array
-from ..simd.convert import join
-from ..simd.memory import load_integers, prefetch, store_first
+from ..simd.convert import demote
+from ..simd.memory import load, load_integers, prefetch, store
 from ..simd.reduce import matching_lane
 from ..simd.transpose import side_of, transpose_block, transpose_part
-from ..simd.vector import lanes_of, splat, vector_type, where_equal, wide
+from ..simd.vector import lanes_of, splat, vector_type, where_equal
 from ..tuning import BUNDLE_LEAD, FEW_CLASSES, HEAD_FEW_CLASSES
 
 _MOST_CLASSES = max(*FEW_CLASSES.values(), HEAD_FEW_CLASSES)
@@ -21,6 +23,15 @@ _APART = 32
 # Labels of rows that have none, and of rows to leave out.
 NO_LABEL = -2.0
 IGNORED = -1.0
+
+
+class Bundle(NamedTuple):
+    """Some rows of few classes, as many as a vector has lanes or what is left."""
+
+    row: Number  # the index of the first
+    n_rows: Number
+    n_classes: Number
+    at: Number  # its index in the array that its logits come from
 
 
 def empty_lanes(like):
@@ -84,23 +95,17 @@ def _prefetch_later(rows, first, n_classes, column, n_columns):
 
 @staged
 def load_labels(labels, row, n_rows, width, ignore_index):
-    """Load the labels of a bundle as float64 halves, IGNORED for those to ignore; eight lanes need the first."""
-    if n_rows == width:
-        low, high = load_integers(labels, row, width), load_integers(labels, row + 8, width - 8)
-    else:
-        low, high = load_integers(labels, row, n_rows), load_integers(labels, row + 8, n_rows - 8)
-    ignored = wide(ignore_index)
-    return where_equal(low, ignored, wide(IGNORED), low), where_equal(high, ignored, wide(IGNORED), high)
-
-
-def any_ignored(lanes, label_halves):
-    """Whether a bundle has rows to ignore, or may have: lanes without a row hold label 0."""
-    return matching_lane(join(splat(lanes, 0.0), *label_halves), splat(lanes, IGNORED)) < lanes_of(lanes)
+    """Load the labels of a bundle as float64 lanes, IGNORED for those to ignore; lanes without a row hold 0."""
+    found = load_integers(labels, row, width, width) if n_rows == width else load_integers(labels, row, n_rows, width)
+    return where_equal(found, splat(found, ignore_index), splat(found, IGNORED), found)
 
 
 @staged
-def store_losses(losses, row, n_rows, width, values):
-    """Store the float64 halves of a bundle's losses."""
-    store_first(losses, row, n_rows, values[0])
-    if width == 16:
-        store_first(losses, row + 8, n_rows - 8, values[1])
+def drop_ignored(lanes, n_classes, labels):
+    """Set the lanes of rows to ignore to zero, if there are any."""
+    places = demote(labels, load(lanes, 0))
+    ignored = splat(places, IGNORED)
+    if matching_lane(places, ignored) < lanes_of(lanes):
+        for j in range(n_classes):
+            value = load(lanes, j * lanes_of(lanes))
+            store(lanes, j * lanes_of(lanes), where_equal(places, ignored, splat(value, 0.0), value))

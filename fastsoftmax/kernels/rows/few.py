@@ -1,24 +1,37 @@
 """The mathematics of rows with few classes, a lane each: as many rows at a time as a vector has lanes.
 
 One short row does not fill a vector, and its maximum, sum and logarithm across lanes cost more than its exponentials.
-So a bundle of rows is transposed into an array of lanes (classes × rows), and each step of `rows` is done for the whole
-bundle at once: 65,536 × 10 took 0.3 ms where row by row took 1.0.
+So a bundle of rows is transposed into a structure of arrays, `lanes` (classes × rows), and each step of `whole` is done
+for the whole bundle at once: 65,536 × 10 took 0.3 ms where row by row took 1.0.
 """
 
 import math
+from typing import NamedTuple
 
-from ..compiling.staging import apart, staged
-from ..simd.accumulate import add_four_to_sum, add_to_sum, empty_sum, halves_of_sum
-from ..simd.convert import halves, join
+from ..compiling.staging import noinline, staged
+from ..compiling.values import Vector
+from ..simd.accumulate import Sum, add_four_to_sum, add_to_sum, empty_sum, lane_sums
+from ..simd.convert import demote, promote
 from ..simd.memory import load, store
 from ..simd.reduce import greatest_lane
-from ..simd.vector import greater, lanes_of, less, magnitude, splat, where_equal, where_greater, wide
-from ..vecmath.double_double import add_exp, log1p_twofold, settled
-from ..vecmath.exp import LEAST_NEAR_QUOTIENT, NO_HEADROOM, exp_near, exp_scaled, is_near, scale_of
+from ..simd.vector import greater, is_double, lanes_of, less, magnitude, splat, where_equal, where_greater
+from ..vecmath.double_double import ExpSum, add_exp, log1p_double_double, settled
+from ..vecmath.exp import exp_near, exp_scaled, is_near, scale_of
 from ..vecmath.log1p import log1p, log1p_quotient
-from ..vecmath.quotient import least_quotient, multiply, multiply_near, quotient_of
-from .bundles import IGNORED, NO_LABEL
-from .row import CANCELS, loss_of
+from ..vecmath.quotient import LEAST_NEAR_QUOTIENT, NO_HEADROOM, least_quotient, multiply, multiply_near, quotient_of
+from .bundles import IGNORED, NO_LABEL, empty_lanes
+from .loss import (
+    Gradient,
+    Target,
+    label_entry,
+    log_sum_with_label,
+    loss_of,
+    smoothed,
+    target_of,
+    weight_of_class,
+    weighted,
+)
+from .whole import CANCELS
 
 
 @staged
@@ -44,200 +57,250 @@ def lanes_position(lanes, n_classes, top):
     return position
 
 
+class LaneSums(NamedTuple):
+    """What one pass over a bundle finds of each row; `label` is −1 or less where there is none."""
+
+    others: Sum  # Σ_{j≠label} e_j
+    z_label: Vector
+    w_label: Vector | None
+    shortfall: Sum | None  # Σ_j w_j (m − z_j)
+
+
 @staged
-def lanes_exp_sum(lanes, n_classes, labels, near, scale, out):
-    """Store e_j in `out`; compute each row's Σ_{j≠y} e_j in float64 halves, and find z_y: (sums, z_y)."""
+def lanes_exp_sum(lanes, n_classes, labels, top, near, scale, out, options=None):
+    """Store e_j in `out`, and find the sums of each row."""
     if near:
-        others, z_label = _lanes_exp_sum(exp_near, lanes, n_classes, labels, scale, out)
+        sums = _lanes_exp_sum(exp_near, lanes, n_classes, labels, top, scale, out, options)
     else:
-        others, z_label = _lanes_exp_sum(exp_scaled, lanes, n_classes, labels, scale, out)
-    return halves_of_sum(others, labels), z_label
+        sums = _lanes_exp_sum(exp_scaled, lanes, n_classes, labels, top, scale, out, options)
+    return sums
 
 
 @staged
-def _lanes_exp_sum(exp, lanes, n_classes, labels, scale, out):
-    others, z_label = empty_sum(), splat(lanes, 0.0)
+def _lanes_exp_sum(exp, lanes, n_classes, labels, top, scale, out, options):
+    zero = splat(lanes, 0.0)
+    has_weights = options is not None and options.class_weight is not None
+    smooths = smoothed(options) is not None
+    sums = LaneSums(empty_sum(lanes), zero, zero if has_weights else None, empty_sum(lanes) if smooths else None)
     fours = n_classes // 4 * 4
     for j in range(0, fours, 4):
-        e0, z_label = _lanes_exp(exp, lanes, j, labels, scale, out, z_label)
-        e1, z_label = _lanes_exp(exp, lanes, j + 1, labels, scale, out, z_label)
-        e2, z_label = _lanes_exp(exp, lanes, j + 2, labels, scale, out, z_label)
-        e3, z_label = _lanes_exp(exp, lanes, j + 3, labels, scale, out, z_label)
-        others = add_four_to_sum(others, e0, e1, e2, e3)
+        e0, b0, sums = _lanes_exp(exp, lanes, j, labels, top, scale, out, options, sums)
+        e1, b1, sums = _lanes_exp(exp, lanes, j + 1, labels, top, scale, out, options, sums)
+        e2, b2, sums = _lanes_exp(exp, lanes, j + 2, labels, top, scale, out, options, sums)
+        e3, b3, sums = _lanes_exp(exp, lanes, j + 3, labels, top, scale, out, options, sums)
+        others = add_four_to_sum(sums.others, e0, e1, e2, e3)
+        shortfall = add_four_to_sum(sums.shortfall, b0, b1, b2, b3) if smooths else None
+        sums = LaneSums(others, sums.z_label, sums.w_label, shortfall)
     for j in range(fours, n_classes):
-        e, z_label = _lanes_exp(exp, lanes, j, labels, scale, out, z_label)
-        others = add_to_sum(others, e)
-    return others, z_label
+        e, b, sums = _lanes_exp(exp, lanes, j, labels, top, scale, out, options, sums)
+        shortfall = add_to_sum(sums.shortfall, b) if smooths else None
+        sums = LaneSums(add_to_sum(sums.others, e), sums.z_label, sums.w_label, shortfall)
+    return sums
 
 
 @staged
-def _lanes_exp(exp, lanes, j, labels, scale, out, z_label):
-    """Store e_j in `out`, and give it, but 0 where j is the label; z_y becomes z_j there."""
+def _lanes_exp(exp, lanes, j, labels, top, scale, out, options, sums):
+    """Store e_j in `out`, and give it, but 0 where j is the label; w_j (m − z_j); and z_y and w_y where j is y."""
     at = j * lanes_of(lanes)
     z, number = load(lanes, at), splat(lanes, j)
     e = exp(z, scale)
     store(out, at, e)
-    return where_equal(labels, number, splat(lanes, 0.0), e), where_equal(labels, number, z, z_label)
+    below, w_label = None, sums.w_label
+    w = None if w_label is None else splat(lanes, weight_of_class(options, j))
+    if w is not None:
+        w_label = where_equal(labels, number, w, w_label)
+    if sums.shortfall is not None:
+        below = weighted(top - z, w)
+    sums = LaneSums(sums.others, where_equal(labels, number, z, sums.z_label), w_label, sums.shortfall)
+    return where_equal(labels, number, splat(lanes, 0.0), e), below, sums
 
 
 @staged
-def lanes_multiply(lanes, n_classes, quotient, near, labels, at_label):
-    """Do `stores.multiply_row`; `at_label` takes the label's place first, as `rows.put_label` does it."""
-    if near:
-        _lanes_multiply(multiply_near, lanes, n_classes, quotient, labels, at_label)
-    else:
-        _lanes_multiply(multiply, lanes, n_classes, quotient, labels, at_label)
-
-
-@staged
-def _lanes_multiply(product, lanes, n_classes, quotient, labels, at_label):
+def _finish_lanes(finish, lanes, n_classes, labels, entry, given):
+    """Replace e_j by finish(e_j, …), and e_y by what it makes of `entry`."""
     width = lanes_of(lanes)
     for j in range(n_classes):
-        value = where_equal(labels, splat(lanes, j), at_label, load(lanes, j * width))
-        store(lanes, j * width, product(value, quotient))
+        value = where_equal(labels, splat(lanes, j), entry, load(lanes, j * width))
+        store(lanes, j * width, finish(value, j, given))
 
 
 @staged
 def softmax_lanes(lanes, n_classes):
-    """Do `stores.softmax_row`."""
+    """Do `cached.softmax_row`."""
     labels = splat(lanes, NO_LABEL)
     m, near = lanes_range(lanes, n_classes)
-    totals, _ = lanes_exp_sum(lanes, n_classes, labels, near, scale_of(m), lanes)
-    lanes_multiply(lanes, n_classes, quotient_of(labels, (wide(1.0), wide(1.0)), totals), near, labels, labels)
+    totals = lane_sums(lanes_exp_sum(lanes, n_classes, labels, m, near, scale_of(m), lanes).others)
+    quotient = quotient_of(labels, splat(totals, 1.0), totals)
+    if near:
+        _finish_lanes(_near_probability, lanes, n_classes, labels, labels, quotient)
+    else:
+        _finish_lanes(_probability, lanes, n_classes, labels, labels, quotient)
 
 
 @staged
-def log_sum_lanes(lanes, n_classes, scratch):
-    """Do `rows.log_sum_row`: (m, the halves of log Σ_j e^(z_j − m))."""
+def _probability(e, j, quotient):
+    return multiply(e, quotient)
+
+
+@staged
+def _near_probability(e, j, quotient):
+    return multiply_near(e, quotient)
+
+
+@staged
+def log_sum_lanes(lanes, n_classes):
+    """Do `whole.log_sum_row`: (m, log Σ_j e^(z_j − m) in float64)."""
     width = lanes_of(lanes)
     m, near = lanes_range(lanes, n_classes)
     scale = scale_of(m)
-    others, _ = lanes_exp_sum(lanes, n_classes, lanes_position(lanes, n_classes, m), near, scale, scratch)
-    e_tops = halves(exp_scaled(m, scale))
-    low, high = log1p_quotient(m, others[0], e_tops[0]), log1p_quotient(m, others[1], e_tops[1])
+    positions = lanes_position(lanes, n_classes, m)
+    sums = lanes_exp_sum(lanes, n_classes, positions, m, near, scale, empty_lanes(lanes))
+    log_sum = log1p_quotient(m, lane_sums(sums.others), promote(exp_scaled(m, scale)))
     size = magnitude(m)
     if math.isinf(greatest_lane(size)):  # there the sum is m itself, unless there is a NaN
         poison = splat(lanes, 0.0)
         for j in range(n_classes):
             z = load(lanes, j * width)
             poison = where_equal(z, z, poison, z)
-        sizes, poisons = halves(size), halves(poison)
-        low = where_equal(sizes[0], wide(math.inf), poisons[0], low)
-        high = where_equal(sizes[1], wide(math.inf), poisons[1], high)
-    return m, low, high
+        log_sum = where_equal(promote(size), splat(log_sum, math.inf), promote(poison), log_sum)
+    return m, log_sum
 
 
 @staged
-def logsumexp_lanes(lanes, n_classes, scratch):
-    """Do `rows.logsumexp_row`."""
-    m, low, high = log_sum_lanes(lanes, n_classes, scratch)
-    tops = halves(m)
-    lse = (tops[0] + low, tops[1] + high)
-    lost = (_lost(lse[0], low), _lost(lse[1], high))
-    if greatest_lane(greater(lost[0], lost[1])) > 0:
-        if lanes_of(lanes) == 8:
-            both = _twofold_logsumexps(lanes, n_classes)
-            again = (both, both)
-        else:
-            log_sums = _wide_log_sums(lanes, n_classes, m)
-            again = (tops[0] + log_sums[0], tops[1] + log_sums[1])
-        low = where_greater(lost[0], wide(0.0), again[0], lse[0])
-        high = where_greater(lost[1], wide(0.0), again[1], lse[1])
-        lse = (low, high)
-    return join(m, lse[0], lse[1])
+def logsumexp_lanes(lanes, n_classes):
+    """Do `whole.logsumexp_row`."""
+    m, log_sum = log_sum_lanes(lanes, n_classes)
+    top = promote(m)
+    lse = top + log_sum
+    # A positive number in the lanes whose sum all but cancels, else 0: a NaN would hide the other lanes'.
+    zero = splat(lse, 0.0)
+    lost = splat(lse, CANCELS) * log_sum - magnitude(lse)
+    lost = where_greater(lost, zero, lost, zero)
+    if greatest_lane(lost) > 0:
+        double = is_double(lanes)
+        exact = _exact_logsumexps(lanes, n_classes) if double else _float64_logsumexps(lanes, n_classes, m)
+        lse = where_greater(lost, zero, exact, lse)
+    return demote(lse, m)
 
 
-@staged
-def _lost(lse, log_sum):
-    """Give a positive number in the lanes whose sum all but cancels, else 0: a NaN would hide the other lanes'."""
-    lost = wide(CANCELS) * log_sum - magnitude(lse)
-    return where_greater(lost, wide(0.0), lost, wide(0.0))
-
-
-@apart
-def _wide_log_sums(lanes, n_classes, m):
-    """Do `careful._wide_log_sum`, in float64 halves."""
+@noinline
+def _float64_logsumexps(lanes, n_classes, m):
+    """Do `slow_path.careful_logsumexp` in float32."""
     width = lanes_of(lanes)
-    tops, positions = halves(m), halves(lanes_position(lanes, n_classes, m))
-    scale_low, scale_high = scale_of(tops[0]), scale_of(tops[1])
-    low = high = number = wide(0.0)
+    top, position = promote(m), promote(lanes_position(lanes, n_classes, m))
+    scale = scale_of(top)
+    others = number = splat(top, 0.0)
     for j in range(n_classes):
-        z = halves(load(lanes, j * width))
-        low = where_equal(positions[0], number, low, low + exp_scaled(z[0], scale_low))
-        high = where_equal(positions[1], number, high, high + exp_scaled(z[1], scale_high))
-        number = number + wide(1.0)
-    return log1p(low / exp_scaled(tops[0], scale_low)), log1p(high / exp_scaled(tops[1], scale_high))
+        z = promote(load(lanes, j * width))
+        others = where_equal(position, number, others, others + exp_scaled(z, scale))
+        number = number + splat(top, 1.0)
+    return top + log1p(others / exp_scaled(top, scale))
 
 
-@apart
-def _twofold_logsumexps(lanes, n_classes):
-    """Do `careful._twofold_logsumexp`; lanes that do not cancel hold anything."""
-    total = wide(-1.0), empty_sum()
+@noinline
+def _exact_logsumexps(lanes, n_classes):
+    """Do `slow_path._double_double_logsumexp`; lanes that do not cancel hold anything."""
+    running = ExpSum(splat(lanes, -1.0), empty_sum(lanes))
     for j in range(n_classes):
-        total = add_exp(total, halves(load(lanes, j * lanes_of(lanes)))[0])
-    x, rest = settled(total)
-    return log1p_twofold(x, rest)
+        running = add_exp(running, load(lanes, j * lanes_of(lanes)))
+    x, rest = settled(running)
+    return log1p_double_double(x, rest)
 
 
 @staged
-def log_softmax_lanes(lanes, n_classes, scratch):
-    """Do `rows.log_softmax_row`."""
+def log_softmax_lanes(lanes, n_classes):
+    """Do `whole.log_softmax_row`."""
     width = lanes_of(lanes)
-    m, low, high = log_sum_lanes(lanes, n_classes, scratch)
-    log_sum = join(m, low, high)
+    m, log_sum = log_sum_lanes(lanes, n_classes)
+    log_sum = demote(log_sum, m)
     for j in range(n_classes):
         store(lanes, j * width, (load(lanes, j * width) - m) - log_sum)
 
 
-@staged
-def cross_entropy_lanes(lanes, n_classes, label_halves):
-    """Do `rows.cross_entropy_row`, in float64 halves, and replace z_j by e_j; ignored rows have no loss."""
-    top, near = lanes_range(lanes, n_classes)
-    scale = scale_of(top)
-    others, z_label = lanes_exp_sum(lanes, n_classes, join(top, *label_halves), near, scale, lanes)
-    tops, e_tops = halves(top), halves(exp_scaled(top, scale))
-    z_labels, e_labels = halves(z_label), halves(exp_scaled(z_label, scale))
-    low = loss_of(top, tops[0], z_labels[0], e_tops[0], e_labels[0], others[0])
-    high = loss_of(top, tops[1], z_labels[1], e_tops[1], e_labels[1], others[1])
-    low = where_equal(label_halves[0], wide(IGNORED), wide(0.0), low)
-    high = where_equal(label_halves[1], wide(IGNORED), wide(0.0), high)
-    return (low, high), others, (others[0] + e_labels[0], others[1] + e_labels[1]), near
+class LaneLosses(NamedTuple):
+    """The rows' losses, and what their gradients are made of."""
+
+    losses: Vector
+    totals: Vector  # Σ_j e_j
+    entries: Vector  # what takes the place of e_y
+    target: Target
+    near: bool
 
 
 @staged
-def cross_entropy_with_grad_lanes(lanes, n_classes, label_halves, weights):
-    """Do `stores.cross_entropy_with_grad_row`, with `weights` in halves. The caller zeroes ignored rows."""
-    losses, others, totals, near = cross_entropy_lanes(lanes, n_classes, label_halves)
-    labels = join(splat(lanes, 0.0), *label_halves)
-    near = near and not _any_small(weights, totals, LEAST_NEAR_QUOTIENT)
+def cross_entropy_lanes(lanes, n_classes, labels, options):
+    """Do `whole.cross_entropy_row`, in float64 lanes, and replace z_j by e_j; ignored rows have no loss."""
+    m, near = lanes_range(lanes, n_classes)
+    scale = scale_of(m)
+    sums = lanes_exp_sum(lanes, n_classes, demote(labels, m), m, near, scale, lanes, options)
+    others = lane_sums(sums.others)
+    top, e_top = promote(m), promote(exp_scaled(m, scale))
+    z_label, e_label = promote(sums.z_label), promote(exp_scaled(sums.z_label, scale))
+    target = target_of(top, None if sums.w_label is None else promote(sums.w_label), options, n_classes)
+    log_sum = log_sum_with_label(m, top, z_label, e_top, e_label, others)
+    shortfall = None if sums.shortfall is None else lane_sums(sums.shortfall)
+    losses = loss_of(top, z_label, log_sum, target, shortfall)
+    losses = where_equal(labels, splat(labels, IGNORED), splat(labels, 0.0), losses)
+    totals = others + e_label
+    return LaneLosses(losses, totals, label_entry(others, e_label, target), target, near)
+
+
+@staged
+def cross_entropy_with_grad_lanes(lanes, n_classes, labels, factors, options):
+    """Do `cached.cross_entropy_with_grad_row`, with a factor for each lane; ignored rows have no gradient."""
+    found = cross_entropy_lanes(lanes, n_classes, labels, options)
+    weights, totals, entries = weighted(factors, found.target.total), found.totals, found.entries
+    near = found.near and not _any_small(weights, totals, LEAST_NEAR_QUOTIENT)
     if not near and _any_small(weights, totals, least_quotient(lanes)):
-        factors = (_factor(weights[0], totals[0], lanes), _factor(weights[1], totals[1], lanes))
-        factor, width = join(labels, factors[0], factors[1]), lanes_of(lanes)
+        headroom = _headroom(weights, totals, lanes)
+        width = lanes_of(lanes)
+        less_headroom = demote(headroom, load(lanes, 0))
         for j in range(n_classes):
-            store(lanes, j * width, load(lanes, j * width) * factor)
-        others = (others[0] * factors[0], others[1] * factors[1])
-        totals = (totals[0] * factors[0], totals[1] * factors[1])
-    at_label = splat(lanes, 0.0) - join(labels, others[0], others[1])
-    lanes_multiply(lanes, n_classes, quotient_of(labels, weights, totals), near, labels, at_label)
-    return losses
+            store(lanes, j * width, load(lanes, j * width) * less_headroom)
+        entries, totals = entries * headroom, totals * headroom
+    like = load(lanes, 0)
+    at_label, places = demote(entries, like), demote(labels, like)
+    quotient = quotient_of(like, weights, totals)
+    uniform = None if found.target.uniform is None else demote(factors * found.target.uniform, like)
+    if near:
+        _write_gradient(multiply_near, lanes, n_classes, places, at_label, quotient, uniform, options)
+    else:
+        _write_gradient(multiply, lanes, n_classes, places, at_label, quotient, uniform, options)
+    return found.losses
+
+
+@staged
+def _write_gradient(multiply, lanes, n_classes, labels, entries, quotient, uniform, options):
+    given = Gradient(multiply, quotient, uniform, options.class_weight)
+    _finish_lanes(_lane_gradient, lanes, n_classes, labels, entries, given)
+
+
+@staged
+def _lane_gradient(e, j, given):
+    """Do `loss.gradient` for one class."""
+    product = given.multiply(e, given.quotient)
+    if given.uniform is None:
+        return product
+    w = None if given.class_weight is None else splat(e, given.class_weight[j])
+    return product - weighted(given.uniform, w)
 
 
 @staged
 def _any_small(weights, totals, least):
     """Whether any lane's weight / total is below `least`, but not 0."""
-    low, high = _smallness(weights[0], totals[0], least), _smallness(weights[1], totals[1], least)
-    return greatest_lane(greater(low, high)) > 0
+    return greatest_lane(_smallness(weights, totals, least)) > 0
 
 
 @staged
 def _smallness(weights, totals, least):
     """Give 1 in the lanes whose weight / total is below `least`, but not 0, and 0 in the others."""
-    small = where_greater(wide(least) * totals, magnitude(weights), wide(1.0), wide(0.0))
-    return where_equal(weights, wide(0.0), wide(0.0), small)
+    zero, one = splat(totals, 0.0), splat(totals, 1.0)
+    small = where_greater(splat(totals, least) * totals, magnitude(weights), one, zero)
+    return where_equal(weights, zero, zero, small)
 
 
 @staged
-def _factor(weights, totals, like):
-    """Give what to multiply e_j by, so that they lose their headroom where they must: see `stores.sum_for_grad`."""
+def _headroom(weights, totals, like):
+    """Give what to multiply e_j by, so that they lose their headroom where they must: see `cached.sum_for_grad`."""
     smallness = _smallness(weights, totals, least_quotient(like))
-    return where_greater(smallness, wide(0.0), wide(NO_HEADROOM), wide(1.0))
+    return where_greater(smallness, splat(totals, 0.0), splat(totals, NO_HEADROOM), splat(totals, 1.0))

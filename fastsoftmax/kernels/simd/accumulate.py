@@ -1,32 +1,39 @@
-"""Across lanes: the greatest, the sum, a match, and running sums of vectors that lose next to nothing.
+"""Running sums of vectors that lose next to nothing.
 
-A running sum is a pair of vectors. float32 vectors add up in float64 lanes, the low half of the lanes in the first, the
-high half in the second. float64 vectors keep their rounded sum in the first and what each addition rounded off in the
-second. Plain float32 lanes lost up to 7 ulp on rows that one entry dominates.
+float32 vectors add up in as many float64 lanes. float64 ones keep their rounded sum, and beside it what each addition
+rounded off. Plain float32 lanes lost up to 7 ulp on rows that one entry dominates.
 """
+
+from typing import NamedTuple
 
 from llvmlite import ir
 
 from ..compiling.staging import staged
-from ..compiling.values import FLOAT, Vector, builder
-from .convert import halves
+from ..compiling.values import DOUBLE, Vector, builder
+from .convert import promote
 from .memory import load, load_first
-from .reduce import _fold, first_lane
-from .vector import build_halves, lanes_of, wide
+from .reduce import first_lane, fold
+from .vector import build_halves, is_double, type_of
 
 
-def empty_sum():
-    """Begin a running sum."""
-    return wide(0.0), wide(0.0)
+class Sum(NamedTuple):
+    """A running sum in float64 lanes, and, of float64 vectors, what it has rounded off."""
+
+    total: Vector
+    error: Vector | None
 
 
-def add_to_sum(total, vector):
+def empty_sum(like):
+    """Begin a running sum of vectors such as `like`, or of the dtype of the array `like`."""
+    zero = Vector(ir.Constant(ir.VectorType(DOUBLE, type_of(like).count), None))
+    return Sum(zero, zero if is_double(like) else None)
+
+
+def add_to_sum(running, vector):
     """Add a vector to a running sum."""
-    first, second = total
-    if vector.ir.type.element == FLOAT:
-        low, high = halves(vector)
-        return first + low, second + high
-    return two_sum(first, vector, second)
+    if running.error is None:
+        return Sum(running.total + promote(vector), None)
+    return Sum(*two_sum(running.total, vector, running.error))
 
 
 def two_sum(total, addend, error):
@@ -36,39 +43,33 @@ def two_sum(total, addend, error):
     return new, error + ((total - (new - back)) + (addend - back))
 
 
-def halves_of_sum(total, like):
-    """Give a running sum lane by lane: the float64 values of the low and the high half of the lanes of `like`.
-
-    Eight lanes have no halves: both values are all of them, here and in `halves`.
-    """
-    if lanes_of(like) == 16:
-        return total
-    value = settled(*total)
-    return value, value
-
-
-def settled(first, second):
-    """Add the two parts of a float64 sum; the second is NaN where the first is infinite, and does not count there."""
-    counts = builder().fcmp_ordered("ord", second.ir, second.ir)
-    return first + Vector(builder().select(counts, second.ir, ir.Constant(second.ir.type, None)))
-
-
-def add_four_to_sum(total, a, b, c, d):
+def add_four_to_sum(running, a, b, c, d):
     """Add four vectors to a running sum; float32 ones to each other first, which rounds them less than they are."""
-    if lanes_of(a) == 16:
-        return add_to_sum(total, (a + b) + (c + d))
-    return add_to_sum(add_to_sum(add_to_sum(add_to_sum(total, a), b), c), d)
+    if running.error is None:
+        return add_to_sum(running, (a + b) + (c + d))
+    return add_to_sum(add_to_sum(add_to_sum(add_to_sum(running, a), b), c), d)
 
 
-def sum_of(total, like):
-    """Give the value of a running sum of vectors of the dtype of `like` as one float64."""
-    first, second = total
-    if lanes_of(like) == 16:
-        return _fold((first + second).ir, builder().fadd)
-    while first.ir.type.count > 1:
-        low, high = (Vector(half) for half in build_halves(second.ir))
-        first, second = two_sum(*(Vector(half) for half in build_halves(first.ir)), low + high)
-    return first_lane(settled(first, second))
+def settled(total, error):
+    """Add the two parts of a float64 sum; the second is NaN where the first is infinite, and does not count there."""
+    counts = builder().fcmp_ordered("ord", error.ir, error.ir)
+    return total + Vector(builder().select(counts, error.ir, ir.Constant(error.ir.type, None)))
+
+
+def lane_sums(running):
+    """Give the value of a running sum in each lane."""
+    return running.total if running.error is None else settled(*running)
+
+
+def sum_of(running):
+    """Give the value of a running sum over all lanes."""
+    total, error = running
+    if error is None:
+        return fold(total, builder().fadd)
+    while total.ir.type.count > 1:
+        low, high = (Vector(half) for half in build_halves(error.ir))
+        total, error = two_sum(*(Vector(half) for half in build_halves(total.ir)), low + high)
+    return first_lane(settled(total, error))
 
 
 @staged
@@ -78,7 +79,7 @@ def sum_all(values):
     Four vectors are added to each other first: that may round off the last bit of their sum, no more, and takes half of
     the time (65,536 losses took 20 µs, 11 now).
     """
-    total = empty_sum()
+    total = empty_sum(values)
     i = 0
     while i + 32 <= values.size:
         four = (load(values, i) + load(values, i + 8)) + (load(values, i + 16) + load(values, i + 24))
@@ -88,4 +89,4 @@ def sum_all(values):
         total = add_to_sum(total, load(values, i))
         i += 8
     total = add_to_sum(total, load_first(values, i, values.size - i, 0.0))
-    return sum_of(total, values)
+    return sum_of(total)

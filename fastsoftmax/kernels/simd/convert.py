@@ -1,24 +1,20 @@
-"""Between the dtype that is computed in and float64."""
+"""Between the dtype that logits are computed in and float64, which what is added up has: lane by lane."""
 
 from llvmlite import ir
 
-from ..compiling.values import DOUBLE, FLOAT, INT32, Vector, builder
-from .vector import build_halves, lanes_of, require_vectors, vector_type
+from ..compiling.values import DOUBLE, Vector, builder
+from .vector import is_double, type_of
 
 
-def halves(vector):
-    """Widen the low and the high half of a vector's lanes to float64."""
-    if vector.ir.type.element == DOUBLE:
-        return vector, vector
-    return tuple(Vector(builder().fpext(half, ir.VectorType(DOUBLE, 8))) for half in build_halves(vector.ir))
+def promote(vector):
+    """Make each lane a float64."""
+    if is_double(vector):
+        return vector
+    return Vector(builder().fpext(vector.ir, ir.VectorType(DOUBLE, vector.ir.type.count)))
 
 
-def join(like, low, high):
-    """Round float64 halves to a vector of the type of `like`."""
-    require_vectors(low, high)
-    if lanes_of(like) == 8:
-        return low
-    kind = vector_type(like.dtype)
-    every = ir.Constant(ir.VectorType(INT32, kind.count), list(range(kind.count)))
-    narrow = (builder().fptrunc(half.ir, ir.VectorType(FLOAT, 8)) for half in (low, high))
-    return Vector(builder().shuffle_vector(*narrow, every))
+def demote(vector, like):
+    """Round float64 lanes to the dtype of `like`."""
+    if is_double(like):
+        return vector
+    return Vector(builder().fptrunc(vector.ir, ir.VectorType(type_of(like).element, vector.ir.type.count)))

@@ -3,7 +3,6 @@
 No bounds are checked, unless NUMBA_BOUNDSCHECK asks Numba to check those of its own indexing: then these are, too.
 """
 
-import numpy as np
 from llvmlite import ir
 
 from ..compiling.target import AVX512
@@ -86,9 +85,9 @@ def _build_store_parts(value, place, count, align):
         size //= 2
 
 
-def load(array, index):
-    """Load a vector from array.flat[index:]."""
-    vector = vector_type(array.dtype)
+def load(array, index, lanes=None):
+    """Load a vector from array.flat[index:], of 64 bytes or of so many lanes."""
+    vector = vector_type(array.dtype) if lanes is None else ir.VectorType(array.element, lanes)
     place = address(array, index, vector.count)
     return Vector(builder().load(place, typ=vector, align=array.itemsize))
 
@@ -100,11 +99,11 @@ def load_first(array, index, count, fill):
     return Vector(build_load_first(place, count, build_splat(vector, convert(fill, vector.element))))
 
 
-def load_integers(array, index, count):
-    """Load `count` of 8 int64 from array.flat[index:] as float64 lanes; the others hold 0."""
-    integers = ir.VectorType(INT, 8)
+def load_integers(array, index, count, lanes):
+    """Load `count` int64 from array.flat[index:] as so many float64 lanes; the others hold 0."""
+    integers = ir.VectorType(INT, lanes)
     loaded = build_load_first(part_address(array, index, count, integers), count, ir.Constant(integers, None))
-    return Vector(builder().sitofp(loaded, ir.VectorType(DOUBLE, 8)))
+    return Vector(builder().sitofp(loaded, ir.VectorType(DOUBLE, lanes)))
 
 
 def store(array, index, vector):
@@ -129,7 +128,7 @@ def stream(array, index, vector):
 
 
 def _require_own(array, vector):
-    if vector.ir.type != vector_type(array.dtype):
+    if vector.ir.type.element != array.element:
         raise TypeError(f"expected a vector of {array.dtype}, got {vector.ir.type}")
 
 
@@ -149,16 +148,6 @@ def prefetch(array, index):
     """Ask for array.flat[index] to be in the second-level cache soon; any index may be asked for."""
     read, second_level, data = INT32(0), INT32(2), INT32(1)
     call("llvm.prefetch.p0", ir.VoidType(), [address(array, index), read, second_level, data])
-
-
-def add_wide(sums, index, vector):
-    """Add a vector to as many elements of the float64 array sums.flat[index:]."""
-    if sums.dtype != np.float64:
-        raise TypeError(f"expected sums in float64, got {sums.dtype}")
-    build, kind = builder(), ir.VectorType(DOUBLE, vector.ir.type.count)
-    place = address(sums, index, kind.count)
-    value = vector.ir if vector.ir.type == kind else build.fpext(vector.ir, kind)
-    build.store(build.fadd(build.load(place, typ=kind, align=8), value), place, align=8)
 
 
 def overlap(one, other):

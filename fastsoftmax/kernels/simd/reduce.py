@@ -6,11 +6,12 @@ from ..compiling.values import INT, INT32, Number, builder
 from .vector import build_halves, require_vectors
 
 
-def _fold(vector, combine):
+def fold(vector, combine):
     """Combine lane i with lane i + count/2 until one is left: always the same order."""
-    while vector.type.count > 1:
-        vector = combine(*build_halves(vector))
-    return Number(builder().extract_element(vector, INT32(0)))
+    value = vector.ir
+    while value.type.count > 1:
+        value = combine(*build_halves(value))
+    return Number(builder().extract_element(value, INT32(0)))
 
 
 def first_lane(vector):
@@ -20,7 +21,7 @@ def first_lane(vector):
 
 def greatest_lane(vector):
     """Take the greatest lane; see `greater` for NaN."""
-    return _fold(vector.ir, lambda a, b: builder().select(builder().fcmp_ordered(">", a, b), a, b))
+    return fold(vector, lambda a, b: builder().select(builder().fcmp_ordered(">", a, b), a, b))
 
 
 def _equal_lanes(vector, other):

@@ -1,4 +1,4 @@
-"""Vectors of 64 bytes: 16 lanes of float32 or 8 of float64.
+"""Vectors: of memory 64 bytes, 16 lanes of float32 or 8 of float64; of what is computed from them as many lanes.
 
 LLVM vectorises plain loops too, but then it chooses the order of a sum, so that the same row gets other bits in another
 kernel; it needs fast-math for that, tests at run time whether arrays overlap (in place means the scalar loop), and
@@ -18,7 +18,6 @@ from ..compiling.values import DOUBLE, ELEMENT_OF, INT, INT32, Vector, all_vecto
 
 INTEGER_OF = {"float": INT32, "double": INT}
 MANTISSA_BITS = {"float": 23, "double": 52}
-_WIDE = ir.VectorType(DOUBLE, 8)
 
 
 def vector_type(dtype):
@@ -32,9 +31,19 @@ def lanes_in(dtype):
     return 64 // np.dtype(dtype).itemsize
 
 
+def type_of(like):
+    """Give the LLVM type of a vector, or that of vectors of the dtype of an array."""
+    return like.ir.type if isinstance(like, Vector) else vector_type(like.dtype)
+
+
 def lanes_of(like):
-    """Count the lanes of a vector of the dtype of the array or vector `like`."""
-    return lanes_in(like.dtype)
+    """Count the lanes of a vector, or of vectors of the dtype of an array."""
+    return type_of(like).count
+
+
+def is_double(like):
+    """Whether the lanes of a vector, or the elements of an array, are float64."""
+    return like.dtype == np.float64
 
 
 def integers_of(vector):
@@ -113,14 +122,20 @@ def magnitude(x):
 
 
 def splat(like, scalar):
-    """Give each lane of a vector, of the dtype of the array or vector `like`, the value `scalar`."""
-    vector = vector_type(like.dtype)
+    """Give each lane of a vector, such as `like` or of the dtype of the array `like`, the value `scalar`."""
+    vector = type_of(like)
     return Vector(build_splat(vector, convert(scalar, vector.element)))
 
 
-def wide(scalar):
-    """Give each lane of a float64 vector the value `scalar`."""
-    return Vector(build_splat(_WIDE, convert(scalar, DOUBLE)))
+def lone(scalar, dtype=np.float64):
+    """Make a vector of one lane: what a row has one of takes the same functions as what its lanes have."""
+    kind = ir.VectorType(ELEMENT_OF[np.dtype(dtype)], 1)
+    return Vector(build_splat(kind, convert(scalar, kind.element)))
+
+
+def broadcast(vector, like):
+    """Give each lane of a vector such as `like` the value of a vector of one lane."""
+    return Vector(build_splat(type_of(like), builder().extract_element(vector.ir, INT32(0))))
 
 
 def require_vectors(*values):
@@ -177,10 +192,10 @@ def drop_lane(vector, lane):
 
 
 def constant(float32, float64):
-    """Make a function that gives every lane a constant, by the dtype of the array or vector it is called with."""
+    """Make a function that gives every lane a constant, by the array or vector it is called with."""
 
     def in_every_lane(like):
-        vector = vector_type(like.dtype)
+        vector = type_of(like)
         return Vector(build_constant(vector, float64 if vector.element == DOUBLE else float32))
 
     return in_every_lane

@@ -1,14 +1,16 @@
 """exp of a vector relative to the greatest logit of its row."""
 
 import math
+from typing import NamedTuple
 
 from ..compiling.target import AVX512
+from ..compiling.values import Vector
 from ..simd.reduce import greatest_lane
 from ..simd.vector import (
     constant,
     fma,
     greater,
-    lanes_of,
+    is_double,
     magnitude,
     polynomial,
     where_greater,
@@ -19,22 +21,12 @@ from .powers import STEPS, power_of_two, rest_of_power
 
 # Steps of ln 2 / STEPS (see `powers`) in two parts: n is an integer, so z − n·high is exact in one fma if it is small.
 _steps = constant(STEPS, 1.0)
-
-
 _steps_per_e = constant(STEPS / math.log(2), 1 / math.log(2))
-
-
 _minus_step_high = constant(-0.693147182464599609375 / STEPS, -0.6931471805599453)
-
-
 _minus_step_low = constant(1.9046542e-09 / STEPS, -2.3190468138462996e-17)
-
-
 # e^r = 1 + r + r²·tail(r) for |r| ≤ half a step. The tails interpolate at Chebyshev nodes: relative error 4.7e-9 for 16
 # steps, 1.0e-8 for one, 1.7e-17 in float64.
 _TAILS = {16: (0.5000098, 0.16666862), 1: (0.5, 0.16666576, 0.041666552, 0.008363353, 0.00139264)}
-
-
 _exp_tail = polynomial(
     _TAILS[STEPS],
     (
@@ -50,37 +42,30 @@ _exp_tail = polynomial(
         2.5100666142918374e-08,
     ),
 )
-
-
 # Adding 1.5 · 2ᵐ to a float (m mantissa bits) rounds it to an integer, which then stands in the lowest bits.
 _round = constant(1.5 * 2.0**23, 1.5 * 2.0**52)
-
-
 # What 2^(k/STEPS) needs added to k: the exponent's bias, and headroom so that e^z is never subnormal where it counts.
-_HEADROOM = 64
-
-
-_round_to_power = constant(1.5 * 2.0**23 + STEPS * (127 + _HEADROOM), 1.5 * 2.0**52 + 1023 + _HEADROOM)
-
-
-_lowest_power = constant(-127.0 - _HEADROOM, -1023.0 - _HEADROOM)  # whose bits are those of 0
-
-
+HEADROOM = 64
+_round_to_power = constant(1.5 * 2.0**23 + STEPS * (127 + HEADROOM), 1.5 * 2.0**52 + 1023 + HEADROOM)
+_lowest_power = constant(-127.0 - HEADROOM, -1023.0 - HEADROOM)  # whose bits are those of 0
 # What is further below the maximum counts as zero: e^−depth does not reach the last bit of the smallest normal number.
 # Without AVX-512 that begins 4 (in float64 8) lower, at `_lowest_power`: see `exp_scaled`.
 _depth = constant(128.0, 745.0)
-
-
 # Logits beyond this are taken relative to their maximum first: where the result is not zero, that is exact.
 EXACT = 2048.0
-
-
 _exact = constant(EXACT, EXACT)
-
-
 # Rows whose logits are all this close to their maximum need no test of each entry for zero, neither of its exponential
-# nor, unless the quotient is less than the other, of its product: softmax of 1,000 classes took 335 ns a row, 296 now.
+# nor, unless the quotient is less than `quotient.LEAST_NEAR_QUOTIENT`, of its product: softmax of 1,000 classes took
+# 335 ns a row, 296 now.
 _NEAR = 40.0
+
+
+class Scale(NamedTuple):
+    """What `exp_scaled` takes of a row: see `scale_of`."""
+
+    shift: Vector
+    bias: Vector
+    floor: Vector
 
 
 def exponent_of(z):
@@ -89,7 +74,7 @@ def exponent_of(z):
 
 
 def scale_of(top):
-    """Prepare e^z for rows whose greatest logits are `top`: (shift, bias, floor) for `exp_scaled`.
+    """Prepare e^z for rows whose greatest logits are `top`: a scale for `exp_scaled`.
 
     e^(z − top) would round z − top, which costs up to |z − top|/2 ulp. Dividing by a power of two near e^top instead
     rounds nothing. Sums over the row and quotients of its entries do not see which power it was.
@@ -98,7 +83,7 @@ def scale_of(top):
     top = top - shift
     power = exponent_of(top)
     floor = top - _depth(top) if AVX512 else (power + _lowest_power(top)) * ln2(top)
-    return shift, _round_to_power(top) - power * _steps(top), floor
+    return Scale(shift, _round_to_power(top) - power * _steps(top), floor)
 
 
 def is_near(top, bottom):
@@ -112,19 +97,17 @@ def exp_scaled(z, scale):
     With AVX-512 it costs no instruction to leave out what is below the floor. Without, nothing lower is taken than what
     has 0 for its 2ᵏ: 32 × 4,000 softmax of spread 20 took 0.68 ns an element with a test of each result, now 0.62.
     """
-    shift, _, floor = scale
-    z = z - shift
-    return zero_below(exp_near(z, scale), z, floor) if AVX512 else exp_near(greater(floor, z), scale)
+    z = z - scale.shift
+    return zero_below(exp_near(z, scale), z, scale.floor) if AVX512 else exp_near(greater(scale.floor, z), scale)
 
 
 def exp_near(z, scale):
     """Do the same where no logit needs the shift or the floor: see `is_near`."""
-    _, bias, _ = scale
-    power = fma(z, _steps_per_e(z), bias)
-    n = power - bias
+    power = fma(z, _steps_per_e(z), scale.bias)
+    n = power - scale.bias
     whole = fma(n, _minus_step_high(z), z)
     nearest = power_of_two(power)
-    if lanes_of(z) == 16:
+    if not is_double(z):
         r = fma(n, _minus_step_low(z), whole)
         exp_r_minus_1 = fma(fma(_exp_tail(r), r, one(z)), r, rest_of_power(power))
     else:  # float64 has no wider type to sum in, so its terms keep what rounding r took
@@ -133,11 +116,3 @@ def exp_near(z, scale):
         lost = low - (r - whole)
         exp_r_minus_1 = r + fma(r * r, _exp_tail(r), lost)
     return fma(nearest, exp_r_minus_1, nearest)
-
-
-# Times this, a vector of e^z has no headroom. Its product with a quotient below the other is no longer what it should
-# be: `quotient_of` would give a number below the smallest normal one.
-NO_HEADROOM = 2.0**-_HEADROOM
-
-
-LEAST_NEAR_QUOTIENT = 2.0**-103

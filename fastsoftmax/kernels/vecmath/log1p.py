@@ -1,6 +1,6 @@
 """log(1 + x) of float64 lanes."""
 
-from ..simd.vector import fma, lanes_of, polynomial, wide
+from ..simd.vector import fma, is_double, polynomial, splat
 from .constants import half, ln2, one, two
 from .exponents import halvings, split_exponent
 
@@ -17,11 +17,7 @@ _log_tail = polynomial(
         0.14616449685043406,
     ),
 )
-
-
 _LN2_HIGH = 0.6931471803691238
-
-
 _LN2_LOW = 1.9082149292705877e-10
 
 
@@ -36,8 +32,8 @@ def log1p(x):
     s2 = s * s
     # log f = 2·atanh s, arranged so that the exact d is its leading term.
     half_square = half(x) * d * d
-    below = fma(s, fma(s2, _log_tail(s2), half_square), fma(k, wide(_LN2_LOW), rounded_off))
-    return fma(k, wide(_LN2_HIGH), d - (half_square - below))
+    below = fma(s, fma(s2, _log_tail(s2), half_square), fma(k, splat(k, _LN2_LOW), rounded_off))
+    return fma(k, splat(k, _LN2_HIGH), d - (half_square - below))
 
 
 # Likewise for s² ≤ 0.0403: relative error 8.4e-11.
@@ -49,7 +45,7 @@ def log1p_quotient(like, part, unit):
 
     In float32 that is half of the steps of `log1p`, and one division: 65,536 × 10 losses took 0.61 ms, and take 0.53.
     """
-    if lanes_of(like) == 8:
+    if is_double(like):
         return log1p(part / unit)
     k, inverse = halvings(part + unit, unit)
     # (f − 1) / (f + 1) for f = 2⁻ᵏ·(part + unit) / unit
