@@ -69,19 +69,25 @@ def linear_cross_entropy(
     0.75
     """
     x, w, b, y, ignored, counted = _checked(inputs, weight, bias, labels, ignore_index, reduction)
-    given = options.checked(y, ignored, counted, w.shape[1], x.dtype, class_weight, label_smoothing)
+    divisor: float = counted
+    given = None
+    if class_weight is not None or label_smoothing != 0.0:
+        given = options.checked(y, ignored, counted, w.shape[1], x.dtype, class_weight, label_smoothing)
+        divisor = given.divisor
     rows = _rows_of_a_chunk(x, w, workspace)
     losses = np.empty(len(x))
     if w.shape[1] < HEAD_FEW_CLASSES:
-        threads.run(given.kernel(operations.HEAD.loss), x.size, x, w, b, y, *given.values, losses)
+        kernel = operations.HEAD.loss
+        threads.run(given.bound(kernel) if given else kernel, x.size, x, w, b, y, ignored, losses)
     else:
         buffer = np.empty((rows, w.shape[1]), x.dtype)
         for chunk in _chunks(len(x), rows):
             logits = buffer[: chunk.stop - chunk.start]
             threads.multiply(operations.LINEAR.wide, logits.size * len(w), x[chunk], w, b, logits)
-            kernel = given.kernel(operations.CROSS_ENTROPY.cached)
-            threads.run(kernel, logits.size, logits, y[chunk], *given.values, losses[chunk])
-    return reduce(losses, given, reduction, x.dtype, y.shape)
+            kernel = operations.CROSS_ENTROPY.cached
+            bound = given.bound(kernel) if given else kernel
+            threads.run(bound, logits.size, logits, y[chunk], ignored, losses[chunk])
+    return reduce(losses, divisor, reduction, x.dtype, y.shape)
 
 
 def linear_cross_entropy_with_grad(
@@ -134,15 +140,20 @@ def linear_cross_entropy_with_grad(
     (array([[ 0.25, -0.25]]), None)
     """
     x, w, b, y, ignored, counted = _checked(inputs, weight, bias, labels, ignore_index, reduction)
-    given = options.checked(y, ignored, counted, w.shape[1], x.dtype, class_weight, label_smoothing)
+    divisor: float = counted
+    given = None
+    if class_weight is not None or label_smoothing != 0.0:
+        given = options.checked(y, ignored, counted, w.shape[1], x.dtype, class_weight, label_smoothing)
+        divisor = given.divisor
     rows = _rows_of_a_chunk(x, w, workspace)
     targets = _targets(out, x, w, b, y, inputs_grad, bias is not None)
     dinputs, dweight, dbias = targets
-    factor = options.mean_factor(1.0, given, counted) if reduction == "mean" else 1.0
+    factor = options.mean_factor(1.0, divisor, counted) if reduction == "mean" else 1.0
     losses = np.empty(len(x))
     if w.shape[1] < HEAD_FEW_CLASSES:
-        kernel = given.kernel(operations.HEAD.with_grad)
-        threads.run(kernel, x.size, x, w, b, y, *given.values, factor, losses, dinputs, dweight, dbias)
+        kernel = operations.HEAD.with_grad
+        bound = given.bound(kernel) if given else kernel
+        threads.run(bound, x.size, x, w, b, y, ignored, factor, losses, dinputs, dweight, dbias)
     else:
         bias_sums = np.zeros(b.shape)
         buffer = np.empty((rows, w.shape[1]), x.dtype)
@@ -152,14 +163,15 @@ def linear_cross_entropy_with_grad(
             logits = buffer[: chunk.stop - chunk.start]
             products = logits.size * len(w)
             threads.multiply(operations.LINEAR.wide, products, x[chunk], w, b, logits)
-            kernel = given.kernel(operations.HEAD.chunk_with_grad)
-            threads.run(kernel, logits.size, logits, y[chunk], *given.values, factor, losses[chunk], bias_sums)
+            kernel = operations.HEAD.chunk_with_grad
+            bound = given.bound(kernel) if given else kernel
+            threads.run(bound, logits.size, logits, y[chunk], ignored, factor, losses[chunk], bias_sums)
             if inputs_grad:
                 threads.multiply(operations.INPUT_GRAD.wide, products, logits, w, dinputs[chunk])
             threads.multiply(operations.WEIGHT_GRAD.wide, products, x[chunk], logits, dweight, chunk.start > 0)
         with np.errstate(all="ignore"):
             dbias[...] = bias_sums
-    loss = reduce(losses, given, reduction, x.dtype, y.shape)
+    loss = reduce(losses, divisor, reduction, x.dtype, y.shape)
     dinputs, dweight, dbias = map(arrays.settle, targets, out or (None, None, None))
     return loss, LinearGrads(dinputs if inputs_grad else None, dweight, dbias if bias is not None else None)
 

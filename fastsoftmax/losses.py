@@ -77,12 +77,16 @@ def cross_entropy(
     shape = arrays.row_shape(array, axis)
     n_classes = array.shape[axis]
     flat_labels, ignored, counted = arrays.class_labels(labels, shape, n_classes, ignore_index)
-    given = options.checked(flat_labels, ignored, counted, n_classes, array.dtype, class_weight, label_smoothing)
+    divisor: float = counted
+    given = None
+    if class_weight is not None or label_smoothing != 0.0:
+        given = options.checked(flat_labels, ignored, counted, n_classes, array.dtype, class_weight, label_smoothing)
+        divisor = given.divisor
     rows = arrays.rows_of(array, axis)
     losses = np.empty(len(rows))
-    kernel = given.kernel(operations.CROSS_ENTROPY.choose([rows], losses))
-    threads.run(kernel, rows.size, rows, flat_labels, *given.values, losses)
-    return reduce(losses, given, reduction, array.dtype, shape)
+    kernel = operations.CROSS_ENTROPY.choose([rows], losses)
+    threads.run(given.bound(kernel) if given else kernel, rows.size, rows, flat_labels, ignored, losses)
+    return reduce(losses, divisor, reduction, array.dtype, shape)
 
 
 def cross_entropy_with_grad(
@@ -144,28 +148,31 @@ def cross_entropy_with_grad(
     shape = arrays.row_shape(array, axis)
     n_classes = array.shape[axis]
     flat_labels, ignored, counted = arrays.class_labels(labels, shape, n_classes, ignore_index)
-    given = options.checked(flat_labels, ignored, counted, n_classes, array.dtype, class_weight, label_smoothing)
+    divisor: float = counted
+    given = None
+    if class_weight is not None or label_smoothing != 0.0:
+        given = options.checked(flat_labels, ignored, counted, n_classes, array.dtype, class_weight, label_smoothing)
+        divisor = given.divisor
     if reduction == "mean":
-        factor = options.mean_factor(factor, given, counted)
+        factor = options.mean_factor(factor, divisor, counted)
     rows = arrays.rows_of(array, axis)
     dlogits = arrays.rows_for(out, array, axis, (rows, flat_labels, row_factors))
     losses = np.empty(len(rows))
-    kernel = given.kernel(operations.CROSS_ENTROPY_WITH_GRAD.choose([rows], dlogits))
-    threads.run(kernel, rows.size, rows, flat_labels, *given.values, factor, row_factors, losses, dlogits)
-    loss = reduce(losses, given, reduction, array.dtype, shape)
+    kernel = operations.CROSS_ENTROPY_WITH_GRAD.choose([rows], dlogits)
+    bound = given.bound(kernel) if given else kernel
+    threads.run(bound, rows.size, rows, flat_labels, ignored, factor, row_factors, losses, dlogits)
+    loss = reduce(losses, divisor, reduction, array.dtype, shape)
     return loss, arrays.deliver(dlogits, out, array, axis)
 
 
-def reduce(
-    losses: Array, given: options.Options, reduction: Reduction, dtype: np.dtype[Any], shape: tuple[int, ...]
-) -> Any:
+def reduce(losses: Array, divisor: float, reduction: Reduction, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Any:
     """Reduce the rows' float64 losses and round once, to the dtype of the logits; what is too large is infinite."""
     if reduction == "none":
         with np.errstate(all="ignore"):
             return losses.astype(dtype, copy=False).reshape(shape)[()]
     total = operations.HELPERS.total_loss.serial(losses)
     if reduction == "mean":
-        total = options.mean(total, given)
+        total = options.mean(total, divisor)
     tiny, too_large = _RANGE[dtype]
     if tiny <= total < too_large:
         return dtype.type(total)

@@ -1,4 +1,4 @@
-"""Which twin of a kernel runs: the parallel one where it pays and cannot harm the process, else the serial one."""
+"""Where a kernel runs: on the pool where that pays and cannot harm the process, else on this thread."""
 
 import os
 import threading
@@ -11,7 +11,7 @@ from numba.core.compiler_lock import global_compiler_lock
 from numba.np.ufunc import parallel as pool
 
 from fastsoftmax import openmp, workers
-from fastsoftmax.kernels.compiling.jit import Kernel
+from fastsoftmax.kernels.compiling.jit import Bound, Kernel
 
 # Below this many elements one thread is done before a second has begun.
 SERIAL_BELOW = 32_768
@@ -32,7 +32,7 @@ def count_for(elements: int) -> int:
     return int(pool._get_num_threads())  # type: ignore[attr-defined]  # set when launched
 
 
-def run(kernel: Kernel, elements: int, *args: object) -> None:
+def run(kernel: Kernel | Bound, elements: int, *args: object) -> None:
     """Run a kernel on this thread if `count_for` says one, on the pool else."""
     # Little work is told without a call of `count_for`, which takes 60 ns: 2 % of a call of 32 × 10.
     if elements < SERIAL_BELOW or (count := count_for(elements)) == 1:
@@ -45,13 +45,13 @@ def run(kernel: Kernel, elements: int, *args: object) -> None:
         kernel.parallel(*args)
 
 
-def multiply(kernel: Kernel, products: int, *args: object) -> None:
+def multiply(kernel: Kernel | Bound, products: int, *args: object) -> None:
     """Run a kernel that multiplies matrices by `gemm`: its last argument is how many threads there are."""
     elements = products // _PRODUCTS_PER_ELEMENT
     run(kernel, elements, *args, count_for(elements))
 
 
-def _run_on_workqueue(kernel: Kernel, *args: object) -> None:
+def _run_on_workqueue(kernel: Kernel | Bound, *args: object) -> None:
     """Admit one caller at a time: a second one inside Numba's workqueue aborts the process.
 
     A thread that Python did not start may be one of the queue's own workers, inside a user's parallel kernel.

@@ -1,6 +1,7 @@
 """Kernels: functions over whole arrays, compiled by Numba from what `staging` writes."""
 
 import functools
+from collections.abc import Callable
 from types import FunctionType
 from typing import NamedTuple
 
@@ -33,15 +34,22 @@ Doubles, Labels = _Arrays(1, types.float64), _Arrays(1, types.int64)
 _NUMBERS = {bool: types.boolean, int: types.int64, float: types.float64}
 
 
+class Bound(NamedTuple):
+    """A kernel whose first arguments are given."""
+
+    serial: Callable
+    parallel: Callable
+
+
 class Kernel(Compiled):
     """A function over whole arrays; if it has tasks, its first argument is the pool that calls them, or 0 for none.
 
     The machine code is the same for one thread and for many: loops over `prange` call a task's function, or have the
     pool call it (see `pool`).
 
-    A parameter whose annotation is a NamedTuple stands for arguments in its place, one for each of its fields. A field
-    with a default is an option: it has an argument only in the `variant` that is given it, and is its default, which
-    costs nothing, in the kernel itself.
+    A parameter whose annotation is a NamedTuple stands for arguments, one for each of its fields. A field with a
+    default is an option: it is an argument, before all others, of the `variant` that is given it, and its default,
+    which costs nothing, in the kernel itself.
     """
 
     __name__: str
@@ -66,6 +74,11 @@ class Kernel(Compiled):
             )
             self._variants[options] = Kernel(named, kept=self._kept, options=options)
         return self._variants[options]
+
+    def bound(self, options: dict[str, object]) -> Bound:
+        """Give the variant that takes some options, with their values."""
+        kernel = self.variant(tuple(options))
+        return Bound(*(functools.partial(run, *options.values()) for run in (kernel.serial, kernel.parallel)))
 
     def make_dispatcher(self):
         """Make it: see `Compiled.dispatcher`."""
@@ -118,25 +131,28 @@ class _Parameters:
     def __init__(self, function, options):
         code = function.__code__
         self.has_tasks = "prange" in code.co_names
-        self._groups = []  # (NamedTuple or None, its fields that are given or the argument's name)
-        self.kinds = {}
-        for name in code.co_varnames[: code.co_argcount]:
-            kind = function.__annotations__.get(name)
-            fields = getattr(kind, "_field_defaults", None) if isinstance(kind, type) else None
-            if fields is None:
-                self._groups.append((None, [name]))
-                self.kinds[name] = kind
+        self._function, self._names = function, code.co_varnames[: code.co_argcount]
+        own = {name: function.__annotations__.get(name) for name in self._names}
+        groups = {
+            name: kind for name, kind in own.items() if hasattr(kind, "_field_defaults") and isinstance(kind, type)
+        }
+        fields = {field: kind for group in groups.values() for field, kind in group.__annotations__.items()}
+        # Options come first, so that they can be bound before the call.
+        self.kinds = {field: fields[field] for field in options}
+        for name, kind in own.items():
+            if name in groups:
+                always = [field for field in kind._fields if field not in kind._field_defaults]
+                self.kinds |= {field: fields[field] for field in always}
             else:
-                given = [field for field in kind._fields if field not in fields or field in options]
-                self._groups.append((kind, given))
-                self.kinds |= {field: kind.__annotations__[field] for field in given}
+                self.kinds[name] = kind
+        self._groups = groups
 
     def group(self, arguments):
         """Give the parameters that arguments are for."""
-        rest = iter(arguments)
-        return tuple(
-            next(rest) if kind is None else kind(**{name: next(rest) for name in names}) for kind, names in self._groups
-        )
+        found = dict(zip(self.kinds, arguments, strict=True))
+        for name, kind in self._groups.items():
+            found[name] = kind(**{field: found[field] for field in kind._fields if field in found})
+        return tuple(found[name] for name in self._names)
 
 
 _pool_address = None
