@@ -169,7 +169,7 @@ def class_labels(
     labels: object, shape: tuple[int, ...], n_classes: int, ignore_index: object
 ) -> tuple[Array, int, int]:
     """Take class indices, one a row: (flat labels, index to ignore, number of labels that count)."""
-    array = array_of("labels", labels)
+    array = labels if type(labels) is np.ndarray else array_of("labels", labels)
     if array.dtype.kind not in "iu":
         if array.size or not isinstance(labels, (list, tuple)):
             raise TypeError(f"labels: expected integers, one a row, got {array.dtype}")

@@ -13,7 +13,7 @@ FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 def floats(name: str, value: object) -> Array:
     """Take float32 and float64 as they are, integers as float64."""
-    array = array_of(name, value)
+    array = value if type(value) is np.ndarray else array_of(name, value)  # a call less: 1 % of one of 32 × 10
     if array.dtype in FLOATS:
         return array
     if array.dtype.newbyteorder("=") in FLOATS:

@@ -172,7 +172,7 @@ def reduce(losses: Array, divisor: float, reduction: Reduction, dtype: np.dtype[
             return losses.astype(dtype, copy=False).reshape(shape)[()]
     total = operations.HELPERS.total_loss.serial(losses)
     if reduction == "mean":
-        total = options.mean(total, divisor)
+        total = total / divisor if divisor else options.mean_of_nothing(total)
     tiny, too_large = _RANGE[dtype]
     if tiny <= total < too_large:
         return dtype.type(total)

@@ -67,10 +67,8 @@ def _class_weights(value: object, n_classes: int, dtype: np.dtype[Any]) -> Array
     return weights
 
 
-def mean(total: float, divisor: float) -> float:
-    """Divide a loss by what its mean is over; 0 / 0 is NaN."""
-    if divisor:
-        return total / divisor
+def mean_of_nothing(total: float) -> float:
+    """Give a mean over rows that weigh nothing: 0 / 0 is NaN."""
     return math.inf if total > 0 else math.nan
 
 
