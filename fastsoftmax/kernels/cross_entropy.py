@@ -9,7 +9,7 @@ from .rows import blocked
 from .rows.blocked import cross_entropy_again
 from .rows.bundles import drop_ignored, empty_lanes, from_lanes, load_labels
 from .rows.cached import cross_entropy_with_grad_row, is_small
-from .rows.few import cross_entropy_lanes, cross_entropy_with_grad_lanes
+from .rows.few_losses import cross_entropy_lanes, cross_entropy_with_grad_lanes
 from .rows.loss import LossArgs, LossOptions, factor_of, gradient, gradient_of
 from .rows.passes import Range
 from .rows.whole import cross_entropy_row, grad_uniform, grad_weight

@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .compiling.numbers import Number
 from .compiling.staging import staged
-from .compiling.values import Number
-from .rows.blocked import empty_parts, merge, sum_block, write_block
+from .rows.blocks import empty_parts, merge, sum_block, write_block
 from .rows.bundles import Bundle, empty_lanes, to_lanes
 from .rows.loss import is_ignored, leave_out, smoothed
 from .rows.passes import Place, Range, Row, row_max, row_range

@@ -4,7 +4,8 @@ import numpy as np
 from llvmlite import ir
 
 from .compiling.jit import Labels, Line, kernel
-from .compiling.values import INT, Number, Vector, builder, call, number
+from .compiling.numbers import Number, number
+from .compiling.values import INT, Vector, builder, call
 from .compiling.views import address
 from .simd.vector import build_splat
 

@@ -12,8 +12,9 @@ from numba.extending import intrinsic
 
 from .compiling.dispatchers import Parallel
 from .compiling.jit import Labels, kernel, use_pool
+from .compiling.numbers import Number
 from .compiling.rounding import to_nearest
-from .compiling.values import INT, INT32, POINTER, Number, builder, call
+from .compiling.values import INT, INT32, POINTER, builder, call
 
 
 @intrinsic

@@ -3,7 +3,8 @@
 import numpy as np
 from llvmlite import ir
 
-from .values import DOUBLE, FLOAT, Number, Value, builder, number
+from .numbers import Number, number
+from .values import DOUBLE, FLOAT, Value, builder
 from .views import leaves, rebuild, same_leaf
 
 

@@ -7,22 +7,9 @@ import operator
 import numpy as np
 
 from .blocks import Blocks
+from .numbers import integer, is_inf, is_nan, ldexp, maximum, minimum, opposite, real, truth
 from .scopes import empty, zeros
-from .values import (
-    DOUBLE,
-    FLOAT,
-    Value,
-    builder,
-    integer,
-    is_inf,
-    is_nan,
-    ldexp,
-    maximum,
-    minimum,
-    opposite,
-    real,
-    truth,
-)
+from .values import DOUBLE, FLOAT, Value, builder
 
 # What is called in place of some functions.
 REPLACED = {

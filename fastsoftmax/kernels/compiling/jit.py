@@ -15,10 +15,11 @@ from numba.np.numpy_support import as_dtype, from_dtype
 
 from .dispatchers import FLAGS, Compiled, kept_dispatcher, lazy
 from .library import KernelCompiler
+from .numbers import Number
 from .rounding import to_nearest
 from .scopes import NO_MEMORY, OUT_OF_BOUNDS, unknown_leaves
 from .staging import staged, write_kernel
-from .values import BOOL, DOUBLE, INT, INT32, POINTER, Number, Pointer
+from .values import BOOL, DOUBLE, INT, INT32, POINTER, Pointer
 from .views import Array
 
 

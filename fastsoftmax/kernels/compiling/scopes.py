@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 from llvmlite import ir
 
-from .values import BOOL, BYTE, INT, INT32, POINTER, Pointer, Value, call, number, scopes
+from .numbers import number
+from .values import BOOL, BYTE, INT, INT32, POINTER, Pointer, Value, call, scopes
 from .views import Array, leaves, rebuild
 
 # What an LLVM function of a kernel returns.

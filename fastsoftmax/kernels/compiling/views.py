@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from llvmlite import ir
 
-from .values import BOOL, BYTE, ELEMENT_OF, Number, Pointer, Value, builder, call, convert, number, scopes
+from .numbers import Number, convert, number
+from .values import BOOL, BYTE, ELEMENT_OF, Pointer, Value, builder, call, scopes
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from itertools import count as count_from
 
 from llvmlite import ir
 
-from ..compiling.values import INT32, Number, Vector, builder, number, where
+from ..compiling.numbers import Number, number, where
+from ..compiling.values import INT32, Vector, builder
 from ..compiling.views import address
 from ..simd.memory import load_first, store_first
 from ..simd.vector import build_splat, fma, vector_type

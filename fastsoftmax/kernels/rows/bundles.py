@@ -5,8 +5,9 @@ A bundle is transposed, so that each of its rows has a lane: the vectors of `sim
 
 from typing import NamedTuple
 
+from ..compiling.numbers import Number
 from ..compiling.staging import staged
-from ..compiling.values import Number, Pointer, scopes
+from ..compiling.values import Pointer, scopes
 from ..compiling.views import Array
 from ..simd.convert import demote
 from ..simd.memory import load, load_integers, prefetch, store

@@ -6,8 +6,8 @@ e_j stands for e^z_j over a power of two that the row shares (see `vecmath.exp.s
 import math
 from typing import NamedTuple
 
+from ..compiling.numbers import Number
 from ..compiling.staging import staged
-from ..compiling.values import Number
 from ..compiling.views import Array
 from ..simd.accumulate import add_four_to_sum, add_to_sum, empty_sum, sum_of
 from ..simd.memory import load, load_first, prefetch, store, store_first

@@ -9,8 +9,8 @@ plain stores took 9.2, and non-temporal stores in a pass of their own 8.3.
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from ..compiling.numbers import Number
 from ..compiling.staging import staged
-from ..compiling.values import Number
 from ..compiling.views import Array
 from ..simd.memory import load, load_first, prefetch, store, store_first, stream, unaligned
 from ..simd.vector import lanes_of

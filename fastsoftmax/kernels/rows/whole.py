@@ -6,8 +6,8 @@ What becomes of a result is the caller's: see `cached`, `streamed` and `blocked`
 import math
 from typing import NamedTuple
 
+from ..compiling.numbers import Number
 from ..compiling.staging import noinline, staged
-from ..compiling.values import Number
 from ..simd.reduce import first_lane
 from ..simd.vector import is_double, lone, splat
 from ..vecmath.exp import exp_scaled, scale_of

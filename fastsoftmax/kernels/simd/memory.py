@@ -5,23 +5,11 @@ No bounds are checked, unless NUMBA_BOUNDSCHECK asks Numba to check those of its
 
 from llvmlite import ir
 
+from ..compiling.numbers import Number, convert, maximum, minimum, number
 from ..compiling.target import AVX512
-from ..compiling.values import (
-    DOUBLE,
-    INT,
-    INT32,
-    SIZE_OF,
-    Number,
-    Vector,
-    builder,
-    call,
-    convert,
-    maximum,
-    minimum,
-    number,
-)
+from ..compiling.values import DOUBLE, INT, INT32, SIZE_OF, Vector, builder, call
 from ..compiling.views import address
-from .vector import build_halves, build_int_splat, build_lane_numbers, build_splat, vector_type
+from .vector import build_converted, build_halves, build_int_splat, build_lane_numbers, build_splat, vector_type
 
 
 def part_address(array, index, count, vector):
@@ -87,16 +75,20 @@ def _build_store_parts(value, place, count, align):
 
 def load(array, index, lanes=None):
     """Load a vector from array.flat[index:], of 64 bytes or of so many lanes."""
-    vector = vector_type(array.dtype) if lanes is None else ir.VectorType(array.element, lanes)
-    place = address(array, index, vector.count)
-    return Vector(builder().load(place, typ=vector, align=array.itemsize))
+    kind = vector_type(array.dtype)
+    stored = ir.VectorType(array.element, lanes or kind.count)
+    place = address(array, index, stored.count)
+    loaded = builder().load(place, typ=stored, align=array.itemsize)
+    return Vector(build_converted(loaded, kind.element))
 
 
 def load_first(array, index, count, fill):
     """Load `count` lanes from array.flat[index:]; the others hold `fill` and their memory is not touched."""
-    vector = vector_type(array.dtype)
-    place = part_address(array, index, count, vector)
-    return Vector(build_load_first(place, count, build_splat(vector, convert(fill, vector.element))))
+    kind = vector_type(array.dtype)
+    stored = ir.VectorType(array.element, kind.count)
+    place = part_address(array, index, count, stored)
+    loaded = build_load_first(place, count, build_splat(stored, convert(fill, stored.element)))
+    return Vector(build_converted(loaded, kind.element))
 
 
 def load_integers(array, index, count, lanes):
@@ -108,28 +100,28 @@ def load_integers(array, index, count, lanes):
 
 def store(array, index, vector):
     """Store a vector to array.flat[index:]."""
-    _require_own(array, vector)
-    place = address(array, index, vector.ir.type.count)
-    builder().store(vector.ir, place, align=array.itemsize)
+    value = _stored(array, vector)
+    builder().store(value, address(array, index, value.type.count), align=array.itemsize)
 
 
 def store_first(array, index, count, vector):
     """Store the first `count` lanes to array.flat[index:]."""
-    _require_own(array, vector)
-    build_store_first(vector.ir, part_address(array, index, count, vector.ir.type), count)
+    value = _stored(array, vector)
+    build_store_first(value, part_address(array, index, count, value.type), count)
 
 
 def stream(array, index, vector):
     """Store a vector past the caches, to an address that is a multiple of 64 bytes (see `unaligned`)."""
-    _require_own(array, vector)
-    place = address(array, index, vector.ir.type.count)
-    instruction = builder().store(vector.ir, place, align=64)
+    value = _stored(array, vector)
+    instruction = builder().store(value, address(array, index, value.type.count), align=64)
     instruction.set_metadata("nontemporal", builder().module.add_metadata([INT32(1)]))
 
 
-def _require_own(array, vector):
-    if vector.ir.type.element != array.element:
+def _stored(array, vector):
+    """Build what an array holds of a vector that is computed from its dtype."""
+    if vector.ir.type.element != vector_type(array.dtype).element:
         raise TypeError(f"expected a vector of {array.dtype}, got {vector.ir.type}")
+    return build_converted(vector.ir, array.element)
 
 
 def unaligned(array, index):

@@ -2,7 +2,8 @@
 
 from llvmlite import ir
 
-from ..compiling.values import INT, INT32, Number, builder
+from ..compiling.numbers import Number
+from ..compiling.values import INT, INT32, builder
 from .vector import build_halves, require_vectors
 
 

@@ -7,8 +7,9 @@ and takes 0.45.
 
 from llvmlite import ir
 
+from ..compiling.numbers import Number, number, where
 from ..compiling.target import AVX512
-from ..compiling.values import INT32, Number, builder, number, where
+from ..compiling.values import INT32, builder
 from ..compiling.views import address
 from .memory import build_load_first, build_store_first, part_address
 

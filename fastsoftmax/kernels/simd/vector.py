@@ -14,21 +14,34 @@ import math
 import numpy as np
 from llvmlite import ir
 
-from ..compiling.values import DOUBLE, ELEMENT_OF, INT, INT32, Vector, all_vectors, builder, call_llvm, convert, number
+from ..compiling.numbers import convert, number
+from ..compiling.values import DOUBLE, ELEMENT_OF, FLOAT, INT, INT32, SIZE_OF, Vector, all_vectors, builder, call_llvm
 
 INTEGER_OF = {"float": INT32, "double": INT}
 MANTISSA_BITS = {"float": 23, "double": 52}
 
 
+# What is computed in, by the dtype of what is stored: `memory` converts between the two.
+_COMPUTE_ELEMENT = {np.dtype(np.float32): FLOAT, np.dtype(np.float64): DOUBLE}
+
+
 def vector_type(dtype):
-    """Give the LLVM type of a vector of a dtype."""
-    element = ELEMENT_OF[np.dtype(dtype)]
-    return ir.VectorType(element, lanes_in(dtype))
+    """Give the LLVM type of a vector that is computed from a dtype: 64 bytes."""
+    return ir.VectorType(_COMPUTE_ELEMENT[np.dtype(dtype)], lanes_in(dtype))
 
 
 def lanes_in(dtype):
-    """Count the lanes of a vector of a dtype."""
-    return 64 // np.dtype(dtype).itemsize
+    """Count the lanes of such a vector."""
+    return 64 // SIZE_OF[_COMPUTE_ELEMENT[np.dtype(dtype)]]
+
+
+def build_converted(vector, element):
+    """Build a vector with its lanes as another type of float, rounded once where that is narrower."""
+    have, want = SIZE_OF[vector.type.element], SIZE_OF[element]
+    if vector.type.element == element:
+        return vector
+    kind = ir.VectorType(element, vector.type.count)
+    return builder().fpext(vector, kind) if want > have else builder().fptrunc(vector, kind)
 
 
 def type_of(like):
