@@ -164,7 +164,7 @@ def _row_losses(z: Array, y: Labels, target: _Target, e: Array | None = None) ->
     r = e.sum(axis=-1)
     total = r + np.exp(shifted_y)
     log_sum = np.where(shifted_y == 0, np.log1p(r), np.log(total))  # 0: the label is the maximum
-    loss = target.total * log_sum - target.at_label * shifted_y + below
+    loss = np.asarray(target.total * log_sum - target.at_label * shifted_y + below)
     e[at] = -r
     e *= target.total[..., None]
     if smooths:

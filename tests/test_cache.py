@@ -193,10 +193,10 @@ def test_other_version(call, package):
 @pytest.mark.parametrize("zipped", [False, True], ids=["folder", "zip"])
 def test_edited_helper(call, package, tmp_path, zipped):
     """The result shows whether the edit ran."""
-    helpers = package / "kernels" / "rows" / "row.py"
+    helpers = package / "kernels" / "rows" / "whole.py"
     source = helpers.read_text()
     for added, was in ((0.0, "compiled"), (1.0, "compiled"), (1.0, "loaded")):
-        edited = source.replace("lse = row[2] + log_sum\n", f"lse = row[2] + log_sum + {added}\n")
+        edited = source.replace("lse = row.top + log_sum\n", f"lse = row.top + log_sum + {added}\n")
         assert edited != source
         helpers.write_text(edited)
         path = shutil.make_archive(str(tmp_path / "site"), "zip", package.parent) if zipped else package.parent

@@ -4,10 +4,10 @@ import numpy as np
 from numba import prange
 
 from .compiling.jit import Line, Matrix, kernel
-from .gemm.macro_kernel import grid_of, write_block
+from .gemm.macro_kernel import Start, grid_of, write_block
 from .gemm.micro_tile import round_up
 from .gemm.narrow import add_weight_grad, chains_of, input_grad_rows, linear_rows, pad_rows, strip_of, transposed
-from .gemm.packing import ask_for_depths, ask_for_lines, pack_depths, pack_lines
+from .gemm.packing import Factor, ask_for_depths, ask_for_lines, pack_depths, pack_lines
 from .gemm.split_k import blocks_of, partial_size, write_weight_grad
 from .tuning import BLOCK_ROWS, DINPUTS_ROWS, WEIGHT_COLUMNS
 
@@ -18,10 +18,10 @@ def linear(inputs: Matrix, weight: Matrix, bias: Line, outputs: Matrix, n_thread
     n_rows, n_features = inputs.shape
     n_columns = weight.shape[1]
     grid = grid_of(outputs, n_rows, n_columns, n_threads)
-    for block in prange(grid[0]):
-        rows = inputs.flat, n_rows, n_features
-        columns = weight.flat, n_columns, n_features
-        start = bias.flat, False
+    for block in prange(grid.n_blocks):
+        rows = Factor(inputs.flat, n_rows, n_features)
+        columns = Factor(weight.flat, n_columns, n_features)
+        start = Start(bias.flat, False)
         write_block(block, grid, pack_lines, rows, pack_depths, ask_for_depths, columns, outputs.flat, start)
 
 
@@ -31,10 +31,10 @@ def input_grad(doutputs: Matrix, weight: Matrix, dinputs: Matrix, n_threads: int
     n_rows, n_columns = doutputs.shape
     n_features = weight.shape[0]
     grid = grid_of(dinputs, n_rows, n_features, n_threads)
-    for block in prange(grid[0]):
-        rows = doutputs.flat, n_rows, n_columns
-        columns = weight.flat, n_features, n_columns
-        start = dinputs.flat[:0], False
+    for block in prange(grid.n_blocks):
+        rows = Factor(doutputs.flat, n_rows, n_columns)
+        columns = Factor(weight.flat, n_features, n_columns)
+        start = Start(dinputs.flat[:0], False)
         write_block(block, grid, pack_lines, rows, pack_lines, ask_for_lines, columns, dinputs.flat, start)
 
 
@@ -44,10 +44,10 @@ def weight_grad(inputs: Matrix, doutputs: Matrix, dweight: Matrix, add: bool, n_
     n_rows, n_features = inputs.shape
     n_columns = doutputs.shape[1]
     grid = grid_of(dweight, n_features, n_columns, n_threads)
-    for block in prange(grid[0]):
-        rows = inputs.flat, n_features, n_rows
-        columns = doutputs.flat, n_columns, n_rows
-        start = dweight.flat[:0], add
+    for block in prange(grid.n_blocks):
+        rows = Factor(inputs.flat, n_features, n_rows)
+        columns = Factor(doutputs.flat, n_columns, n_rows)
+        start = Start(dweight.flat[:0], add)
         write_block(block, grid, pack_depths, rows, pack_depths, ask_for_depths, columns, dweight.flat, start)
 
 

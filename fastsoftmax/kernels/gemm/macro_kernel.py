@@ -10,9 +10,13 @@ reaches 235 GFLOP/s where this reaches 400), ends the process where memory runs 
 get in the way of Numba's.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
+from ..compiling.numbers import Number
 from ..compiling.staging import staged
+from ..compiling.views import Array
 from ..simd.memory import prefetch
 from ..simd.vector import lanes_of
 from ..tuning import BLOCK_DEPTH, MOST_ROWS, TILE_ROWS, TILE_VECTORS
@@ -28,9 +32,24 @@ from .micro_tile import (
 )
 
 
+class Grid(NamedTuple):
+    """How a result is cut into blocks."""
+
+    n_blocks: Number
+    rows: Number  # of a block
+    columns: Number
+
+
+class Start(NamedTuple):
+    """What is added to the first products: a bias, if it is not empty, or what the result holds."""
+
+    bias: Array
+    adds: bool
+
+
 @staged
 def grid_of(result, n_rows, n_columns, n_threads):
-    """Cut a result into blocks, the same number for each thread or many: (how many, rows of a block, columns)."""
+    """Cut a result into blocks, the same number for each thread or many."""
     side = TILE_VECTORS * lanes_of(result)
     most_rows = MOST_ROWS * lanes_of(result) // 16
     down, across = max(1, -(-n_rows // most_rows)), 1
@@ -45,15 +64,14 @@ def grid_of(result, n_rows, n_columns, n_threads):
             down *= 2
     rows = max(round_up(-(-n_rows // down), TILE_ROWS), TILE_ROWS)
     columns = max(round_up(-(-n_columns // across), side), side)
-    return -(-n_rows // rows) * -(-n_columns // columns), rows, columns
+    return Grid(-(-n_rows // rows) * -(-n_columns // columns), rows, columns)
 
 
 @staged
 def write_block(block, grid, pack_rows, rows, pack_columns, ask_for_columns, columns, result, start):
-    """Write one block of the product of two factors; `start` is what is added: see `_store_part`."""
-    _, block_rows, block_columns = grid
-    _, n_rows, n_depths = rows
-    n_columns = columns[1]
+    """Write one block of the product of two factors; `rows` and `columns` are its `packing.Factor`s."""
+    n_rows, n_columns, n_depths = rows.n_lines, columns.n_lines, rows.n_depths
+    block_rows, block_columns = grid.rows, grid.columns
     across = -(-n_columns // block_columns)
     first_row, first_column = np.intp(block) // across * block_rows, np.intp(block) % across * block_columns
     last_row, last_column = min(first_row + block_rows, n_rows), min(first_column + block_columns, n_columns)
@@ -112,10 +130,9 @@ def _store(sums, result, n_columns, rows, columns, start, began):
 @staged
 def _store_part(sums, result, n_columns, row, column, n_rows, left, start, began):
     """Store some rows and columns: plus what is there if that `began` or is kept, else plus a bias if one is given."""
-    bias, add = start
     at = row * n_columns + column
-    if began or add:
+    if began or start.adds:
         sums = add_tiles(load_tile(result, at, n_columns, n_rows, left, sums, TILE_VECTORS), sums)
-    elif bias.size:
-        sums = add_tiles(load_tile(bias, column, 0, n_rows, left, sums, TILE_VECTORS), sums)
+    elif start.bias.size:
+        sums = add_tiles(load_tile(start.bias, column, 0, n_rows, left, sums, TILE_VECTORS), sums)
     store_tile(result, at, n_columns, n_rows, left, sums, TILE_VECTORS)

@@ -1,7 +1,10 @@
 """Products of narrow matrices, a tile at a time: z = X·W + b, ∂L/∂W = Xᵀ·∂L/∂z and ∂L/∂X = ∂L/∂z·Wᵀ of some rows."""
 
+from typing import NamedTuple
+
 import numpy as np
 
+from ..compiling.numbers import Number
 from ..compiling.staging import staged
 from ..simd.convert import promote
 from ..simd.memory import finish_streams, load, prefetch, store, stream, unaligned
@@ -41,18 +44,25 @@ def _share(column, n_columns, tile_columns, n_prefetches):
     return n_prefetches * tile // n_tiles, n_prefetches * (tile + 1) // n_tiles
 
 
+class Chains(NamedTuple):
+    """How many products are added up in one chain, and how many of them before float64."""
+
+    run: Number
+    span: Number
+
+
 @staged
 def chains_of(n_rows):
-    """Choose how many products of ∂L/∂W to add up in one chain, and how many of them before float64: (run, span).
+    """Choose how many products of ∂L/∂W to add up in one chain, and how many of them before float64.
 
     Runs add up to spans, and spans in float64. In float32 that rounds less, on average, than pairwise summation of the
     rounded products; few rows need shorter chains for it, as NumPy's eight sums side by side are short then, too.
     """
     if n_rows <= 32:
-        return 2, 4
+        return Chains(2, 4)
     if n_rows <= 96:
-        return 8, 16
-    return (8, 48) if n_rows <= 640 else (16, 80)
+        return Chains(8, 16)
+    return Chains(8, 48) if n_rows <= 640 else Chains(16, 80)
 
 
 @staged
@@ -68,11 +78,21 @@ def add_weight_grad(inputs, row, n_rows, n_features, grads, n_columns, chains, s
         _add_span(inputs, row, n_rows, n_features, grads, n_columns, first, last, run, sums)
 
 
+class _Span(NamedTuple):
+    """Some of the rows of a strip, whose products are added up in runs."""
+
+    row: Number  # the strip's first
+    n_rows: Number
+    first: Number
+    last: Number
+    run: Number
+
+
 @staged
 def _add_span(inputs, row, n_rows, n_features, grads, n_columns, first, last, run, sums):
     side = WEIGHT_VECTORS * lanes_of(inputs)
     whole = n_features // side * side
-    rows = (row, n_rows, first, last, run)
+    rows = _Span(row, n_rows, first, last, run)
     for j in range(0, whole, side):  # the number of features is a constant to the compiler here
         _add_columns(inputs, rows, n_features, j, side, grads, n_columns, sums)
     if whole < n_features:

@@ -1,14 +1,26 @@
 """Panels: a few lines of a matrix, depth by depth, in the order in which a tile of products reads them.
 
 The entry of line l at depth k is one of the numbers that l takes into its products: a line is a row of the first factor
-or a column of the second. Where lie those of one line together, or those of one depth? A factor is a tuple (values,
-number of lines, number of depths) of a flat array, and there are two functions of each kind.
+or a column of the second. Where lie those of one line together, or those of one depth? There are two functions of each
+kind.
 """
 
+from typing import NamedTuple
+
+from ..compiling.numbers import Number
 from ..compiling.staging import staged
+from ..compiling.views import Array
 from ..simd.memory import load_first, prefetch, store_first
 from ..simd.transpose import side_of, transpose_block, transpose_part
 from ..simd.vector import lanes_of
+
+
+class Factor(NamedTuple):
+    """A factor of a product: a flat array of so many lines, each of so many depths."""
+
+    values: Array
+    n_lines: Number
+    n_depths: Number
 
 
 @staged
