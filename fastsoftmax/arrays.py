@@ -168,11 +168,11 @@ def deliver(rows: Array, out: Array | None, like: Array, axis: int) -> Array:
 def class_labels(
     labels: object, shape: tuple[int, ...], n_classes: int, ignore_index: object
 ) -> tuple[Array, int, int]:
-    """Take class indices, one a row: (flat labels, index to ignore, number of labels that count)."""
+    """Take class indices, one per row: (flat labels, index to ignore, number of labels that count)."""
     array = labels if type(labels) is np.ndarray else array_of("labels", labels)
     if array.dtype.kind not in "iu":
         if array.size or not isinstance(labels, (list, tuple)):
-            raise TypeError(f"labels: expected integers, one a row, got {array.dtype}")
+            raise TypeError(f"labels: expected integers, one per row, got {array.dtype}")
         array = array.astype(np.int64)  # NumPy takes an empty list for floats
     if array.shape != shape:
         raise ValueError(f"labels: expected shape {shape}, got {array.shape}")
@@ -223,7 +223,7 @@ def check_reduction(reduction: object) -> None:
 
 
 def upstream(dloss: object, reduction: str, logits: Array, axis: int) -> tuple[float, Array]:
-    """Take the gradient of what follows the loss: (factor of all rows, factors one a row or none)."""
+    """Take the gradient of what follows the loss: (factor of all rows, factors one per row or none)."""
     none = NO_ROWS[logits.dtype]
     if dloss is None:
         return 1.0, none

@@ -1,4 +1,4 @@
-"""The mathematics of the softmax classifier head in plain NumPy, an equation a function.
+"""The mathematics of the softmax classifier head in plain NumPy, an equation per function.
 
 X (N, D) inputs; W (D, C) weight; b (C,) bias; z (N, C) logits; a (N, C) probs; y (N,) labels.
 

@@ -55,7 +55,7 @@ def cross_entropy_with_grad(
 
 @staged
 def with_grad(args, logits, index, row, state):
-    """Do a row of `each_row`."""
+    """Write one row's loss and gradient: what `each_row` takes."""
     factor, out = factor_of(args, index), args.dlogits.flat
     args.losses[index], found = cross_entropy_with_grad_row(logits, row, args.labels[index], factor, args.options, out)
     return found, False, state
@@ -71,7 +71,7 @@ def cross_entropy_with_grad_streamed(
     losses: Doubles,
     dlogits: Matrix,
 ):
-    """Do `cross_entropy_with_grad` for results that no cache holds."""
+    """Write each row's loss, and its gradient past the caches, while the next row is computed."""
     n_rows, run = logits.shape[0], run_of(logits.shape[0])
     args = LossArgs(labels, options, losses, weight, dloss, dlogits)
     for task in prange(-(-n_rows // run)):
@@ -101,7 +101,7 @@ def _with_grad_again(args, logits, index, start, stop):
 
 @kernel
 def cross_entropy_few(logits: Matrix, labels: Labels, options: LossOptions, losses: Doubles):
-    """Do `cross_entropy` for few classes."""
+    """Write the losses of rows of few classes, a bundle of rows at a time."""
     n_rows, n_classes = logits.shape
     args = LossArgs(labels, options, losses)
     for chunk in prange(-(-n_rows // CHUNK_ROWS)):
@@ -126,7 +126,7 @@ def cross_entropy_with_grad_few(
     losses: Doubles,
     dlogits: Matrix,
 ):
-    """Do `cross_entropy_with_grad` for few classes."""
+    """Write the losses and gradients of rows of few classes, a bundle of rows at a time."""
     n_rows, n_classes = logits.shape
     args = LossArgs(labels, options, losses, weight, dloss, dlogits)
     for chunk in prange(-(-n_rows // CHUNK_ROWS)):
@@ -160,7 +160,7 @@ def bundle_with_grad(given, lanes, bundle):
 
 @kernel
 def cross_entropy_blocked(logits: Matrix, labels: Labels, options: LossOptions, losses: Doubles):
-    """Do `cross_entropy` for rows that no cache holds."""
+    """Write the losses of long rows, which all threads share."""
     blocked_rows(prange, blocked.CROSS_ENTROPY, LossArgs(labels, options, losses), logits)
 
 
@@ -174,7 +174,7 @@ def cross_entropy_with_grad_blocked(
     losses: Doubles,
     dlogits: Matrix,
 ):
-    """Do `cross_entropy_with_grad` for rows that no cache holds."""
+    """Write the losses and gradients of long rows, which all threads share."""
     args = LossArgs(labels, options, losses, weight, dloss, dlogits)
     blocked_rows(prange, blocked.CROSS_ENTROPY_WITH_GRAD, args, logits, dlogits)
 

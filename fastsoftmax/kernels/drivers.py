@@ -49,7 +49,7 @@ def _find(logits, start, stop, near):
 
 @staged
 def each_row(do_row, near, args, logits, rows, state=None):
-    """Do rows one after the other: give (a bit for each that must be done again, the last state).
+    """Go through rows one after the other: give (a bit for each that must be done again, the last state).
 
     do_row(args, logits, index, row, state) gives (the next row's range, whether this row must be done again, the next
     state); `near` says whether ranges tell that rows are near.
@@ -80,7 +80,7 @@ def each_row(do_row, near, args, logits, rows, state=None):
 
 @staged
 def redo_rows(redo, again, args, logits, rows):
-    """Do those rows again that `each_row` says: redo(args, logits, index, start, stop)."""
+    """Call redo(args, logits, index, start, stop) for those rows that `each_row` says."""
     n_classes = logits.shape[1]
     for index in range(rows.first, rows.last):
         if again >> (index - rows.first) & 1:
@@ -98,7 +98,7 @@ class Streaming(NamedTuple):
 
 @staged
 def streamed_rows(do_row, nothing, keeps, args, logits, out, rows):
-    """Do rows whose results no cache holds, each written during the next one: give a bit for each to be done again.
+    """Go through rows whose results no cache holds, each written during the next: give a bit for each to do again.
 
     do_row(args, logits, index, row, exps, pending) writes what is pending and gives (the finish of this row with its
     arguments, the next row's maximum, whether it must be done again). `nothing` is such a finish with arguments of the
@@ -128,7 +128,7 @@ def _stream_one(args, logits, index, row, state):
 
 @staged
 def bundled_rows(do_bundle, args, logits, n_classes, rows, offset=0):
-    """Do rows of few classes, a bundle at a time: do_bundle(args, lanes, bundle).
+    """Go through rows of few classes, a bundle at a time: do_bundle(args, lanes, bundle).
 
     The logits are a flat array, whose first row is the one of index `offset`.
     """
@@ -142,7 +142,7 @@ def bundled_rows(do_bundle, args, logits, n_classes, rows, offset=0):
 
 @staged
 def blocked_rows(tasks, operation, args, logits, out=None):
-    """Do rows in blocks that threads share: a loop over `tasks`, the kernel's `prange`. See `rows.blocked.Blocked`."""
+    """Go through rows in blocks that threads share: a loop over `tasks`, the kernel's `prange`. See `rows.blocked.Blocked`."""
     n_rows, n_classes = logits.shape
     flat = logits.flat
     options = smoothed(args.options)

@@ -53,7 +53,7 @@ def weight_grad(inputs: Matrix, doutputs: Matrix, dweight: Matrix, add: bool, n_
 
 @kernel
 def linear_few(inputs: Matrix, weight: Matrix, bias: Line, outputs: Matrix):
-    """Do `linear` for few columns: what they have is left in registers while each row is read once."""
+    """Write z = X·W + b of few columns, whose sums stay in registers while each row is read once."""
     n_rows, n_features = inputs.shape
     n_columns = weight.shape[1]
     padded_weight, strip = transposed(weight), strip_of(inputs, n_features)
@@ -67,7 +67,7 @@ def linear_few(inputs: Matrix, weight: Matrix, bias: Line, outputs: Matrix):
 
 @kernel
 def input_grad_few(doutputs: Matrix, weight: Matrix, dinputs: Matrix):
-    """Do `input_grad` for few columns, with the same bits; a result that no cache holds is written past them."""
+    """Write ∂L/∂X of few columns, with the bits of `input_grad`; a result that no cache holds is written past them."""
     n_rows, n_columns = doutputs.shape
     n_features = weight.shape[0]
     flat_weight = transposed(weight)
@@ -84,7 +84,7 @@ def input_grad_few(doutputs: Matrix, weight: Matrix, dinputs: Matrix):
 
 @kernel
 def weight_grad_few(inputs: Matrix, doutputs: Matrix, dweight: Matrix):
-    """Do `weight_grad` for few columns: fixed blocks of rows are added up, in float64 between them."""
+    """Write ∂L/∂W of few columns: fixed blocks of rows are added up, in float64 between them (split-K)."""
     n_rows, n_features = inputs.shape
     n_columns = doutputs.shape[1]
     strip, chains = strip_of(inputs, n_features), chains_of(n_rows)

@@ -66,7 +66,7 @@ def _careful_logsumexp(results, logits, index, start, stop):
 
 @kernel
 def softmax_streamed(logits: Matrix, probs: Matrix):
-    """Do `softmax` for results that no cache holds."""
+    """Write the probabilities of each row past the caches, while the next row is computed."""
     n_rows, run = logits.shape[0], run_of(logits.shape[0])
     for task in prange(-(-n_rows // run)):
         nothing = probability, row_quotient(logits, 0.0, 1.0)
@@ -81,7 +81,7 @@ def _stream_softmax(results, logits, index, row, exps, pending):
 
 @kernel
 def log_softmax_streamed(logits: Matrix, log_probs: Matrix):
-    """Do `log_softmax` for results that no cache holds."""
+    """Write the log-probabilities of each row past the caches, while the next row is computed."""
     n_rows, run = logits.shape[0], run_of(logits.shape[0])
     for task in prange(-(-n_rows // run)):
         nothing = log_probability, (splat(logits, 0.0), splat(logits, 0.0))
@@ -97,7 +97,7 @@ def _stream_log_softmax(results, logits, index, row, exps, pending):
 
 @kernel
 def softmax_few(logits: Matrix, probs: Matrix):
-    """Do `softmax` for few classes."""
+    """Write the probabilities of each row of few classes, a bundle of rows at a time."""
     n_rows, n_classes = logits.shape
     for chunk in prange(-(-n_rows // CHUNK_ROWS)):
         rows = task_rows(chunk, CHUNK_ROWS, n_rows)
@@ -112,7 +112,7 @@ def _bundle_softmax(results, lanes, bundle):
 
 @kernel
 def log_softmax_few(logits: Matrix, log_probs: Matrix):
-    """Do `log_softmax` for few classes."""
+    """Write the log-probabilities of each row of few classes, a bundle of rows at a time."""
     n_rows, n_classes = logits.shape
     for chunk in prange(-(-n_rows // CHUNK_ROWS)):
         rows = task_rows(chunk, CHUNK_ROWS, n_rows)
@@ -127,7 +127,7 @@ def _bundle_log_softmax(results, lanes, bundle):
 
 @kernel
 def logsumexp_few(logits: Matrix, lse: Line):
-    """Do `logsumexp` for few classes."""
+    """Write log Σ_j e^z_j of each row of few classes, a bundle of rows at a time."""
     n_rows, n_classes = logits.shape
     for chunk in prange(-(-n_rows // CHUNK_ROWS)):
         rows = task_rows(chunk, CHUNK_ROWS, n_rows)
@@ -141,17 +141,17 @@ def _bundle_logsumexp(results, lanes, bundle):
 
 @kernel
 def softmax_blocked(logits: Matrix, probs: Matrix):
-    """Do `softmax` for rows that no cache holds."""
+    """Write the probabilities of long rows, which all threads share."""
     blocked_rows(prange, blocked.SOFTMAX, Results(probs), logits, probs)
 
 
 @kernel
 def log_softmax_blocked(logits: Matrix, log_probs: Matrix):
-    """Do `log_softmax` for rows that no cache holds."""
+    """Write the log-probabilities of long rows, which all threads share."""
     blocked_rows(prange, blocked.LOG_SOFTMAX, Results(log_probs), logits, log_probs)
 
 
 @kernel
 def logsumexp_blocked(logits: Matrix, lse: Line):
-    """Do `logsumexp` for rows that no cache holds."""
+    """Write log Σ_j e^z_j of long rows, which all threads share."""
     blocked_rows(prange, blocked.LOGSUMEXP, Results(lse), logits)

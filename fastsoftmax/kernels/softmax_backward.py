@@ -19,7 +19,7 @@ def softmax_backward(probs: Matrix, dprobs: Matrix, dlogits: Matrix):
 
 @kernel
 def softmax_backward_streamed(probs: Matrix, dprobs: Matrix, dlogits: Matrix):
-    """Do `softmax_backward` for results that no cache holds, past the caches."""
+    """Write each row's gradient behind a softmax past the caches."""
     n_rows, run = probs.shape[0], run_of(probs.shape[0])
     for task in prange(-(-n_rows // run)):
         _backward_rows(softmax_backward_row, True, probs, dprobs, dlogits, task_rows(task, run, n_rows))
@@ -35,7 +35,7 @@ def log_softmax_backward(log_probs: Matrix, dlog_probs: Matrix, dlogits: Matrix)
 
 @kernel
 def log_softmax_backward_streamed(log_probs: Matrix, dlog_probs: Matrix, dlogits: Matrix):
-    """Do `log_softmax_backward` for results that no cache holds, past the caches."""
+    """Write each row's gradient behind a log-softmax past the caches."""
     n_rows, run = log_probs.shape[0], run_of(log_probs.shape[0])
     for task in prange(-(-n_rows // run)):
         _backward_rows(log_softmax_backward_row, True, log_probs, dlog_probs, dlogits, task_rows(task, run, n_rows))

@@ -196,39 +196,39 @@ def opposite(value):
 
 
 def minimum(a, b):
-    """Do `min`."""
+    """Choose the lesser, as `min` does."""
     return where(b < a, b, a) if _any_unknown(a, b) else min(a, b)
 
 
 def maximum(a, b):
-    """Do `max`."""
+    """Choose the greater, as `max` does."""
     return where(b > a, b, a) if _any_unknown(a, b) else max(a, b)
 
 
 def is_nan(x):
-    """Do `math.isnan`."""
+    """Whether a number is NaN."""
     return x != x if isinstance(x, Number) else math.isnan(x)
 
 
 def is_inf(x):
-    """Do `math.isinf`."""
+    """Whether a number is infinite."""
     return abs(x) == math.inf if isinstance(x, Number) else math.isinf(x)
 
 
 def integer(x):
-    """Do `np.intp`."""
+    """Make an integer, cut towards zero."""
     if isinstance(x, Number):
         return x if x.ir.type == INT else Number(builder().fptosi(x.ir, INT))
     return int(x)
 
 
 def real(kind, dtype):
-    """Do `np.float32` or `np.float64`."""
+    """Make a conversion to float32 or float64."""
     return lambda x: Number(convert(x, kind)) if isinstance(x, Number) else dtype(x)
 
 
 def ldexp(x, exponent):
-    """Do `math.ldexp` of a float64, by the function that Numba has for it."""
+    """Compute x · 2^exponent in float64, by the function that Numba has for it."""
     return Number(call("numba_ldexp", DOUBLE, [convert(x, DOUBLE), builder().trunc(exponent.ir, INT32)]))
 
 

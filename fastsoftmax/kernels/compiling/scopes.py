@@ -85,7 +85,7 @@ class Scope:
 
 
 def empty(shape, dtype=np.float64):
-    """Do `np.empty`, until the function returns."""
+    """Allocate an array as `np.empty` does, until the function returns."""
     shape, dtype = shape if isinstance(shape, tuple) else (shape,), np.dtype(dtype)
     array = Array(dtype, None, tuple(shape))
     if not isinstance(array.size, Value) and not array.size:
@@ -95,7 +95,7 @@ def empty(shape, dtype=np.float64):
 
 
 def zeros(shape, dtype=np.float64):
-    """Do `np.zeros`, likewise."""
+    """Allocate an array of zeros likewise."""
     array = empty(shape, dtype)
     size = number(array.size * array.itemsize).ir
     call("llvm.memset.p0.i64", ir.VoidType(), [array.data.ir, BYTE(0), size, BOOL(0)])

@@ -63,7 +63,7 @@ class Array:
         return Number(builder().load(self._place(index), typ=self.element, align=self.itemsize))
 
     def __setitem__(self, index, value):
-        """Do what an assignment to an index does; slices are filled with zeros."""
+        """Assign to an index; slices are filled with zeros."""
         if isinstance(index, slice):
             if isinstance(value, Value) or value != 0:
                 raise TypeError("only zeros can fill a slice")

@@ -85,7 +85,7 @@ def store_tile(array, at, step, n_rows, left, tile, n_vectors):
 
 
 def store_lane_sums(array, at, step, left, tile, n_columns, addends, first):
-    """Store the sum over the lanes of each vector of a tile, plus an addend a column: of `left` of its `n_columns`.
+    """Store the sum over the lanes of each vector of a tile, plus an addend per column: of `left` of its `n_columns`.
 
     Row r begins at array.flat[at + r · step], the addends at addends.flat[first].
     """

@@ -48,7 +48,7 @@ def pack_lines(factor, line, stop, first, depth, side, panel, at):
 
 @staged
 def pack_depths(factor, line, stop, first, depth, side, panel, at):
-    """Do the same for a factor whose depths lie together."""
+    """Copy the same of a factor whose depths lie together."""
     values, n_lines, _ = factor
     width = lanes_of(values)
     for k in range(depth):
@@ -66,7 +66,7 @@ def ask_for_lines(factor, line, first, depth, side, part, n_parts):
 
 @staged
 def ask_for_depths(factor, line, first, depth, side, part, n_parts):
-    """Do the same for a factor whose depths lie together."""
+    """Ask for the same of a factor whose depths lie together."""
     values, n_lines, _ = factor
     _ask(values, first * n_lines + line, n_lines, depth, side, part, n_parts)
 

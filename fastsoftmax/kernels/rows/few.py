@@ -120,7 +120,7 @@ def finish_lanes(finish, lanes, n_classes, labels, entry, given):
 
 @staged
 def softmax_lanes(lanes, n_classes):
-    """Do `cached.softmax_row`."""
+    """Replace z_j by a_j = e_j / Σ_s e_s."""
     labels = splat(lanes, NO_LABEL)
     m, near = lanes_range(lanes, n_classes)
     totals = lane_sums(lanes_exp_sum(lanes, n_classes, labels, m, near, scale_of(m), lanes).others)
@@ -143,7 +143,7 @@ def _near_probability(e, j, quotient):
 
 @staged
 def log_sum_lanes(lanes, n_classes):
-    """Do `whole.log_sum_row`: (m, log Σ_j e^(z_j − m) in float64)."""
+    """Compute (m, log Σ_j e^(z_j − m) in float64) of each row, without the maximum's own term in the sum."""
     width = lanes_of(lanes)
     m, near = lanes_range(lanes, n_classes)
     scale = scale_of(m)
@@ -162,7 +162,7 @@ def log_sum_lanes(lanes, n_classes):
 
 @staged
 def logsumexp_lanes(lanes, n_classes):
-    """Do `whole.logsumexp_row`."""
+    """Compute m + log Σ_j e^(z_j − m) of each row, with more digits where the two cancel."""
     m, log_sum = log_sum_lanes(lanes, n_classes)
     top = promote(m)
     lse = top + log_sum
@@ -179,7 +179,7 @@ def logsumexp_lanes(lanes, n_classes):
 
 @noinline
 def _float64_logsumexps(lanes, n_classes, m):
-    """Do `slow_path.careful_logsumexp` in float32."""
+    """Compute logsumexp of float32 logits in float64."""
     width = lanes_of(lanes)
     top, position = promote(m), promote(lanes_position(lanes, n_classes, m))
     scale = scale_of(top)
@@ -193,7 +193,7 @@ def _float64_logsumexps(lanes, n_classes, m):
 
 @noinline
 def _exact_logsumexps(lanes, n_classes):
-    """Do `slow_path._double_double_logsumexp`; lanes that do not cancel hold anything."""
+    """Compute log1p(−1 + Σ_j e^z_j) in double-double, of lanes where that cancels; others hold anything."""
     running = ExpSum(splat(lanes, -1.0), empty_sum(lanes))
     for j in range(n_classes):
         running = add_exp(running, load(lanes, j * lanes_of(lanes)))
@@ -203,7 +203,7 @@ def _exact_logsumexps(lanes, n_classes):
 
 @staged
 def log_softmax_lanes(lanes, n_classes):
-    """Do `whole.log_softmax_row`."""
+    """Replace z_j by log a_j = (z_j − m) − log Σ_s e^(z_s − m)."""
     width = lanes_of(lanes)
     m, log_sum = log_sum_lanes(lanes, n_classes)
     log_sum = demote(log_sum, m)

@@ -36,7 +36,7 @@ class LaneLosses(NamedTuple):
 
 @staged
 def cross_entropy_lanes(lanes, n_classes, labels, options):
-    """Do `whole.cross_entropy_row`, in float64 lanes, and replace z_j by e_j; ignored rows have no loss."""
+    """Compute the losses of a bundle in float64 lanes, and replace z_j by e_j; ignored rows have no loss."""
     m, near = lanes_range(lanes, n_classes)
     scale = scale_of(m)
     sums = lanes_exp_sum(lanes, n_classes, demote(labels, m), m, near, scale, lanes, options)
@@ -54,7 +54,7 @@ def cross_entropy_lanes(lanes, n_classes, labels, options):
 
 @staged
 def cross_entropy_with_grad_lanes(lanes, n_classes, labels, factors, options):
-    """Do `cached.cross_entropy_with_grad_row`, with a factor for each lane; ignored rows have no gradient."""
+    """Compute the losses of a bundle, and replace z_j by s (T a_j − t_j), with s the factor of each lane."""
     found = cross_entropy_lanes(lanes, n_classes, labels, options)
     weights, totals, entries = weighted(factors, found.target.total), found.totals, found.entries
     near = found.near and not _any_small(weights, totals, LEAST_NEAR_QUOTIENT)
@@ -84,7 +84,7 @@ def _write_gradient(multiply, lanes, n_classes, labels, entries, quotient, unifo
 
 @staged
 def _lane_gradient(e, j, given):
-    """Do `loss.gradient` for one class."""
+    """Compute s ∂L/∂z_j of one class, as `loss.gradient` does."""
     product = given.multiply(e, given.quotient)
     if given.uniform is None:
         return product

@@ -37,7 +37,7 @@ def add_to_sum(running, vector):
 
 
 def two_sum(total, addend, error):
-    """Do Knuth's exact addition: the rounded sum, and what it rounded off added to `error`."""
+    """Add exactly, by Knuth's method: the rounded sum, and what it rounded off added to `error`."""
     new = total + addend
     back = new - total
     return new, error + ((total - (new - back)) + (addend - back))

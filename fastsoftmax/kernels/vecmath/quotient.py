@@ -64,5 +64,5 @@ def multiply(x, quotient):
 
 
 def multiply_near(x, quotient):
-    """Do the same where no product is too small: for `exp_near` times quotients from `LEAST_NEAR_QUOTIENT` on."""
+    """Multiply likewise where no product is too small: for `exp_near` times quotients from `LEAST_NEAR_QUOTIENT` on."""
     return fma(x, quotient.high, x * quotient.low)
