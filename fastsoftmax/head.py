@@ -26,8 +26,10 @@ def linear_cross_entropy(
     labels: object,
     *,
     class_weight: object = None,
+    sample_weight: object = None,
     ignore_index: int = -100,
     label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
     reduction: Reduction = "mean",
     workspace: int = WORKSPACE,
 ) -> Any:
@@ -46,7 +48,7 @@ def linear_cross_entropy(
         b, the dtype of `inputs`.
     labels : array_like of integers, shape (N,)
         y, a class index for each row.
-    class_weight, ignore_index, label_smoothing, reduction
+    class_weight, sample_weight, ignore_index, label_smoothing, z_loss, reduction
         As in `cross_entropy`.
     workspace : int
         Bytes of memory to use for logits, 32 MiB by default; at least one row's are used.
@@ -71,8 +73,15 @@ def linear_cross_entropy(
     x, w, b, y, ignored, counted = _checked(inputs, weight, bias, labels, ignore_index, reduction)
     divisor: float = counted
     given = None
-    if class_weight is not None or label_smoothing != 0.0:
-        given = options.checked(y, ignored, counted, w.shape[1], x.dtype, class_weight, label_smoothing)
+    if class_weight is not None or sample_weight is not None or label_smoothing != 0.0 or z_loss != 0.0:
+        given = options.checked(
+            (x.dtype, w.shape[1]),
+            (y, y.shape, ignored, counted),
+            class_weight=class_weight,
+            sample_weight=sample_weight,
+            label_smoothing=label_smoothing,
+            z_loss=z_loss,
+        )
         divisor = given.divisor
     rows = _rows_of_a_chunk(x, w, workspace)
     losses = np.empty(len(x))
@@ -85,7 +94,7 @@ def linear_cross_entropy(
             logits = buffer[: chunk.stop - chunk.start]
             threads.multiply(operations.LINEAR.wide, logits.size * len(w), x[chunk], w, b, logits)
             kernel = operations.CROSS_ENTROPY.cached
-            bound = given.bound(kernel) if given else kernel
+            bound = given.bound(kernel, chunk) if given else kernel
             threads.run(bound, logits.size, logits, y[chunk], ignored, losses[chunk])
     return reduce(losses, divisor, reduction, x.dtype, y.shape)
 
@@ -97,8 +106,10 @@ def linear_cross_entropy_with_grad(
     labels: object,
     *,
     class_weight: object = None,
+    sample_weight: object = None,
     ignore_index: int = -100,
     label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
     reduction: Reduction = "mean",
     inputs_grad: bool = True,
     workspace: int = WORKSPACE,
@@ -111,7 +122,8 @@ def linear_cross_entropy_with_grad(
 
     Parameters
     ----------
-    inputs, weight, bias, labels, class_weight, ignore_index, label_smoothing, reduction, workspace
+    inputs, weight, bias, labels, class_weight, sample_weight, ignore_index, label_smoothing, z_loss, reduction,
+    workspace
         As in `linear_cross_entropy`. The gradients for "none" are those of the sum.
     inputs_grad : bool
         False leaves ∂L/∂X out, which a model's first layer does not need.
@@ -142,8 +154,15 @@ def linear_cross_entropy_with_grad(
     x, w, b, y, ignored, counted = _checked(inputs, weight, bias, labels, ignore_index, reduction)
     divisor: float = counted
     given = None
-    if class_weight is not None or label_smoothing != 0.0:
-        given = options.checked(y, ignored, counted, w.shape[1], x.dtype, class_weight, label_smoothing)
+    if class_weight is not None or sample_weight is not None or label_smoothing != 0.0 or z_loss != 0.0:
+        given = options.checked(
+            (x.dtype, w.shape[1]),
+            (y, y.shape, ignored, counted),
+            class_weight=class_weight,
+            sample_weight=sample_weight,
+            label_smoothing=label_smoothing,
+            z_loss=z_loss,
+        )
         divisor = given.divisor
     rows = _rows_of_a_chunk(x, w, workspace)
     targets = _targets(out, x, w, b, y, inputs_grad, bias is not None)
@@ -164,7 +183,7 @@ def linear_cross_entropy_with_grad(
             products = logits.size * len(w)
             threads.multiply(operations.LINEAR.wide, products, x[chunk], w, b, logits)
             kernel = operations.HEAD.chunk_with_grad
-            bound = given.bound(kernel) if given else kernel
+            bound = given.bound(kernel, chunk) if given else kernel
             threads.run(bound, logits.size, logits, y[chunk], ignored, factor, losses[chunk], bias_sums)
             if inputs_grad:
                 threads.multiply(operations.INPUT_GRAD.wide, products, logits, w, dinputs[chunk])

@@ -17,8 +17,10 @@ def cross_entropy(
     labels: object,
     *,
     class_weight: object = None,
+    sample_weight: object = None,
     ignore_index: int = -100,
     label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
     reduction: Reduction = "mean",
     axis: int = -1,
 ) -> Any:
@@ -27,10 +29,12 @@ def cross_entropy(
     .. math:: L_i = -\log a_{i,y_i} = \log \sum_j e^{z_{ij}} - z_{i,y_i}, \quad L = \frac{1}{N} \sum_i L_i
 
     With class weights w and label smoothing ε the label's class is replaced by a target t over all C classes, as in
-    PyTorch:
+    PyTorch. Each row's loss is multiplied by the weight s of its sample, and the z-loss ζ keeps the logarithm of the
+    sum, lse, near 0:
 
     .. math:: t_j = (1 - \epsilon) w_y 1\{j = y\} + \frac{\epsilon}{C} w_j, \quad
-              L_i = -\sum_j t_{ij} \log a_{ij}, \quad L = \frac{\sum_i L_i}{\sum_i w_{y_i}}
+              L_i = s_i \left(\zeta\, lse_i^2 - \sum_j t_{ij} \log a_{ij}\right), \quad
+              L = \frac{\sum_i L_i}{\sum_i s_i w_{y_i}}
 
     Neither the probabilities nor anything else of the logits' size is stored, and nothing cancels where the model is
     sure of the label.
@@ -43,13 +47,17 @@ def cross_entropy(
         y, a class index for each row: the shape of `logits` without the axis of the classes.
     class_weight : array_like, shape (C,), optional
         w, a weight from 0 up for each class, taken in the dtype of `logits`. Ones if left out.
+    sample_weight : array_like, optional
+        s, a weight from 0 up for each row, of the shape of `labels`. Ones if left out.
     ignore_index : int
         Rows with this label have no loss and do not count in the mean.
     label_smoothing : float
         ε, from 0 to 1: the share of the target that goes to all classes alike.
+    z_loss : float
+        ζ, from 0 up: the factor of the squared lse.
     reduction : {"mean", "sum", "none"}
-        The mean over the rows that count, each as often as its label's class weighs (NaN if there are none), the sum,
-        or a loss for each row.
+        The mean over the rows that count, each as often as its sample and its label's class weigh (NaN if there are
+        none), the sum, or a loss for each row.
     axis : int
         The axis of the classes.
 
@@ -79,8 +87,15 @@ def cross_entropy(
     flat_labels, ignored, counted = arrays.class_labels(labels, shape, n_classes, ignore_index)
     divisor: float = counted
     given = None
-    if class_weight is not None or label_smoothing != 0.0:
-        given = options.checked(flat_labels, ignored, counted, n_classes, array.dtype, class_weight, label_smoothing)
+    if class_weight is not None or sample_weight is not None or label_smoothing != 0.0 or z_loss != 0.0:
+        given = options.checked(
+            (array.dtype, n_classes),
+            (flat_labels, shape, ignored, counted),
+            class_weight=class_weight,
+            sample_weight=sample_weight,
+            label_smoothing=label_smoothing,
+            z_loss=z_loss,
+        )
         divisor = given.divisor
     rows = arrays.rows_of(array, axis)
     losses = np.empty(len(rows))
@@ -94,8 +109,10 @@ def cross_entropy_with_grad(
     labels: object,
     *,
     class_weight: object = None,
+    sample_weight: object = None,
     ignore_index: int = -100,
     label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
     reduction: Reduction = "mean",
     axis: int = -1,
     dloss: object = None,
@@ -105,13 +122,13 @@ def cross_entropy_with_grad(
 
     .. math:: \partial L / \partial z = (a - \mathrm{onehot}(y)) / N
 
-    With a target t (see `cross_entropy`) that is :math:`(a \sum_j t_j - t) / \sum_i w_{y_i}`. For "sum" and "none"
-    nothing is divided. The label's own entry is :math:`-\sum_{j \ne y} a_j`, which does not cancel where the model is
-    sure.
+    With options (see `cross_entropy`) that is :math:`s\,((\sum_j t_j + 2 \zeta\, lse)\, a - t)`, for "mean" divided by
+    :math:`\sum_i s_i w_{y_i}`, for "sum" and "none" by nothing. The label's own entry is :math:`-\sum_{j \ne y} a_j`,
+    which does not cancel where the model is sure.
 
     Parameters
     ----------
-    logits, labels, class_weight, ignore_index, label_smoothing, reduction, axis
+    logits, labels, class_weight, sample_weight, ignore_index, label_smoothing, z_loss, reduction, axis
         As in `cross_entropy`. Ignored rows have no gradient.
     dloss : float or array_like, optional
         The upstream gradient: a scalar for "mean" and "sum", one per row for "none". Ones if left out.
@@ -150,8 +167,15 @@ def cross_entropy_with_grad(
     flat_labels, ignored, counted = arrays.class_labels(labels, shape, n_classes, ignore_index)
     divisor: float = counted
     given = None
-    if class_weight is not None or label_smoothing != 0.0:
-        given = options.checked(flat_labels, ignored, counted, n_classes, array.dtype, class_weight, label_smoothing)
+    if class_weight is not None or sample_weight is not None or label_smoothing != 0.0 or z_loss != 0.0:
+        given = options.checked(
+            (array.dtype, n_classes),
+            (flat_labels, shape, ignored, counted),
+            class_weight=class_weight,
+            sample_weight=sample_weight,
+            label_smoothing=label_smoothing,
+            z_loss=z_loss,
+        )
         divisor = given.divisor
     if reduction == "mean":
         factor = options.mean_factor(factor, divisor, counted)

@@ -16,54 +16,68 @@ class Options(NamedTuple):
     values: dict[str, Any]
     divisor: float  # of the mean: how many rows count, or the sum of their labels' weights
 
-    def bound(self, kernel: Kernel) -> Bound:
-        """Give a kernel that takes these options, with their values."""
-        return kernel.bound(self.values)
+    def bound(self, kernel: Kernel, rows: slice = slice(None)) -> Bound:
+        """Give a kernel that takes these options, with their values for some of the rows."""
+        values = self.values
+        if "sample_weight" in values:
+            values = values | {"sample_weight": values["sample_weight"][rows]}
+        return kernel.bound(values)
 
 
 def checked(
-    labels: Array,
-    ignored: int,
-    counted: int,
-    n_classes: int,
-    dtype: np.dtype[Any],
+    logits: tuple[np.dtype[Any], int],
+    labels: tuple[Array, tuple[int, ...], int, int],
+    *,
     class_weight: object,
+    sample_weight: object,
     label_smoothing: object,
+    z_loss: object,
 ) -> Options:
-    """Check the options of a loss of flat labels, of which `counted` are not to be ignored."""
-    smoothing = _fraction("label_smoothing", label_smoothing)
+    """Check the options of a loss.
+
+    `logits` are their dtype and number of classes, `labels` the flat ones, the shape that they had, the index to
+    ignore, and how many are not to be ignored.
+    """
+    (dtype, n_classes), (flat_labels, shape, ignored, counted) = logits, labels
     values: dict[str, Any] = {}
-    divisor, mean_weight = float(counted), 1.0
     if class_weight is not None:
-        weights = _class_weights(class_weight, n_classes, dtype)
-        values["class_weight"] = weights
-        divisor = total_weight.serial(labels, ignored, weights)
-        mean_weight = float(weights.sum(dtype=np.longdouble) / n_classes)
+        weights = _weights("class_weight", class_weight, (n_classes,), "a weight for each class")
+        with np.errstate(all="ignore"):
+            values["class_weight"] = np.ascontiguousarray(weights, dtype)
+    if sample_weight is not None:
+        weights = _weights("sample_weight", sample_weight, shape, "a weight for each row")
+        values["sample_weight"] = np.ascontiguousarray(weights, np.float64).reshape(-1)
+    divisor = total_weight.bound(dict(values)).serial(flat_labels, ignored) if values else float(counted)
+    smoothing = _number("label_smoothing", label_smoothing, 1.0, "from 0 to 1")
     if smoothing:
-        values |= {"label_smoothing": smoothing, "mean_weight": mean_weight}
+        values["label_smoothing"] = smoothing
+        w = values.get("class_weight")
+        values["mean_weight"] = 1.0 if w is None else float(w.sum(dtype=np.longdouble) / n_classes)
+    factor = _number("z_loss", z_loss, math.inf, "from 0 up")
+    if factor:
+        values["z_loss"] = factor
     return Options(values, divisor)
 
 
-def _fraction(name: str, value: object) -> float:
-    """Take a number from 0 to 1."""
+def _number(name: str, value: object, most: float, expected: str) -> float:
+    """Take a finite number from 0 up to another."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise TypeError(f"{name}: expected a number from 0 to 1, got {type(value).__name__}")
-    if not 0 <= value <= 1:
-        raise ValueError(f"{name}: expected a number from 0 to 1, got {value}")
+        raise TypeError(f"{name}: expected a number {expected}, got {type(value).__name__}")
+    if not (0 <= value <= most and value < math.inf):
+        raise ValueError(f"{name}: expected a number {expected}, got {value}")
     return float(value)
 
 
-def _class_weights(value: object, n_classes: int, dtype: np.dtype[Any]) -> Array:
-    """Take a weight for each class, in the dtype of the logits."""
-    weights = floats("class_weight", value)
-    if weights.shape != (n_classes,):
-        raise ValueError(f"class_weight: expected shape ({n_classes},), a weight for each class, got {weights.shape}")
-    with np.errstate(all="ignore"):
-        weights = np.ascontiguousarray(weights, dtype)
+def _weights(name: str, value: object, shape: tuple[int, ...], what: str) -> Array:
+    """Take weights of a shape."""
+    weights = floats(name, value)
+    if weights.shape != shape:
+        raise ValueError(f"{name}: expected shape {shape}, {what}, got {weights.shape}")
     wrong = ~((weights >= 0) & (weights < math.inf))
     if wrong.any():
-        at = int(wrong.argmax())
-        raise ValueError(f"class_weight: expected finite weights from 0 up, got {weights[at]} for class {at}")
+        first = np.unravel_index(int(wrong.argmax()), shape)
+        place = ", ".join(str(i) for i in first) or "0"
+        raise ValueError(f"{name}: expected finite weights from 0 up, got {weights[first]} at {place}")
     return weights
 
 

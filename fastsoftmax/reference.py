@@ -147,26 +147,39 @@ def _target_of(labels: Labels, n_classes: int, w: Array | None, smoothing: float
     return _Target(at_label, everywhere, at_label + everywhere.sum())
 
 
-def _row_losses(z: Array, y: Labels, target: _Target, e: Array | None = None) -> tuple[Array, Array, Array]:
+def _row_losses(
+    z: Array, y: Labels, target: _Target, zeta: float, e: Array | None = None
+) -> tuple[Array, Array, Array]:
     """Loss, Σ · ∂L/∂z and Σ of each row of z (..., C) with its label y (...); `e` receives the second.
 
-    With e = exp(z − m) and r the sum of e over the other classes, L = Σ_j t_j (m − z_j) + T log Σ, and Σ · ∂L/∂z is
-    T e − Σ · t but for T (−r) + Σ · (everywhere's sum − its y) at the label. Where that holds nearly all, Σ − e_y and
+    With e = exp(z − m), r the sum of e over the other classes and lse = m + log Σ, L = Σ_j t_j (m − z_j) + T log Σ +
+    ζ lse², and Σ · ∂L/∂z is (T + 2ζ lse) e − Σ · t but for T (−r) + 2ζ lse e_y + Σ · (everywhere's sum − its y) at the
+    label. Where that holds nearly all, Σ − e_y and
     log Σ would cancel: r keeps what they lose.
     """
     at = (*np.indices(y.shape, sparse=True), y)
-    e = np.subtract(z, z.max(axis=-1, keepdims=True), out=e)
+    m = z.max(axis=-1, keepdims=True)
+    e = np.subtract(z, m, out=e)
     shifted_y = e[at]
     smooths = bool(target.everywhere.any())
     below = -(e * target.everywhere).sum(axis=-1) if smooths else 0  # not 0 · inf
     np.exp(e, out=e)
     e[at] = 0
     r = e.sum(axis=-1)
-    total = r + np.exp(shifted_y)
+    e_y = np.exp(shifted_y)
+    total = r + e_y
     log_sum = np.where(shifted_y == 0, np.log1p(r), np.log(total))  # 0: the label is the maximum
     loss = np.asarray(target.total * log_sum - target.at_label * shifted_y + below)
-    e[at] = -r
-    e *= target.total[..., None]
+    slope = target.total
+    if zeta:
+        lse = m[..., 0] + log_sum
+        loss = np.asarray(loss + zeta * lse * lse)
+        curve = (2 * zeta * lse).astype(z.dtype)
+        slope = target.total + curve
+    e *= slope[..., None]
+    e[at] = -target.total * r
+    if zeta:
+        e[at] += curve * e_y
     if smooths:
         e[at] += total * target.everywhere.sum()
         e -= total[..., None] * target.everywhere
@@ -181,9 +194,13 @@ def _reduce(loss: Array, weights: Array, valid: npt.NDArray[np.bool_], reduction
     return total / weights[valid].sum() if reduction == "mean" else total
 
 
-def _label_weights(labels: Labels, class_weight: Array | None, dtype: np.dtype[Any]) -> Array:
-    """Weight w_y of each row."""
-    return np.ones(labels.shape, dtype) if class_weight is None else np.asarray(class_weight, dtype)[labels]
+def _weights_in_mean(labels: Labels, class_weight: Array | None, sample_weight: Array, dtype: np.dtype[Any]) -> Array:
+    """Weight of each row in a mean, s w_y."""
+    return sample_weight if class_weight is None else sample_weight * np.asarray(class_weight, dtype)[labels]
+
+
+def _sample_weights(labels: Labels, sample_weight: Array | None, dtype: np.dtype[Any]) -> Array:
+    return np.ones(labels.shape, dtype) if sample_weight is None else np.asarray(sample_weight, dtype)
 
 
 def cross_entropy(
@@ -191,16 +208,19 @@ def cross_entropy(
     labels: Labels,
     *,
     class_weight: Array | None = None,
+    sample_weight: Array | None = None,
     ignore_index: int = -100,
     label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
     reduction: Reduction = "mean",
     axis: int = -1,
 ) -> Loss:
     """Cross entropy, L_i = −log a_i,y_i = (m_i − z_i,y_i) + log Σ_s exp(z_is − m_i).
 
-    With class weights w and label smoothing ε it is −Σ_j t_ij log a_ij, t_j = (1−ε) w_y 1{j=y} + (ε/C) w_j, and the
-    mean divides by Σ_i w_y. Where the label is the maximum −log a_y is log1p(r), with r = Σ_{s≠y} exp(z_is − m_i). A
-    row that holds NaN or +inf, or only −inf, has a NaN loss; a label of logit −inf has the loss +inf.
+    With options it is s (ζ lse² − Σ_j t_j log a_j), t_j = (1−ε) w_y 1{j=y} + (ε/C) w_j, with class weights w, the
+    weight s of the row's sample, label smoothing ε and z-loss ζ; the mean divides by Σ_i s_i w_y. Where the label is
+    the maximum −log a_y is log1p(r), with r = Σ_{s≠y} exp(z_is − m_i). A row that holds NaN or +inf, or only −inf, has
+    a NaN loss; a label of logit −inf has the loss +inf.
 
     Parameters
     ----------
@@ -208,10 +228,14 @@ def cross_entropy(
     labels : ndarray of integers, of the shape of `logits` without the class axis
     class_weight : ndarray of shape (C,), optional
         w, ones by default.
+    sample_weight : ndarray of the shape of `labels`, optional
+        s, ones by default.
     ignore_index : int
         Rows of this label have the loss 0 and do not count in the mean.
     label_smoothing : float
         ε, from 0 to 1.
+    z_loss : float
+        ζ, from 0 up.
     reduction : {"mean", "sum", "none"}
         The mean over no rows at all is NaN.
     axis : int
@@ -232,8 +256,9 @@ def cross_entropy(
     y = np.where(valid, labels, 0)
     target = _target_of(y, logits.shape[axis], class_weight, label_smoothing, logits.dtype)
     with _quiet():
-        loss, *_ = _row_losses(np.moveaxis(logits, axis, -1), y, target)
-        return _reduce(loss, _label_weights(y, class_weight, logits.dtype), valid, reduction)
+        s = _sample_weights(y, sample_weight, logits.dtype)
+        loss, *_ = _row_losses(np.moveaxis(logits, axis, -1), y, target, z_loss)
+        return _reduce(np.asarray(s * loss), _weights_in_mean(y, class_weight, s, logits.dtype), valid, reduction)
 
 
 def cross_entropy_with_grad(
@@ -241,8 +266,10 @@ def cross_entropy_with_grad(
     labels: Labels,
     *,
     class_weight: Array | None = None,
+    sample_weight: Array | None = None,
     ignore_index: int = -100,
     label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
     reduction: Reduction = "mean",
     axis: int = -1,
     dloss: npt.ArrayLike | None = None,
@@ -250,13 +277,13 @@ def cross_entropy_with_grad(
 ) -> tuple[Loss, Array]:
     """Cross entropy and its gradient, ∂L/∂z = (a − onehot(y)) / N, where N counts the rows not ignored.
 
-    With a target t (see `cross_entropy`) it is (T a − t) / Σ_i w_y, T = Σ_j t_j. "sum" and "none" do not divide. The
-    label's own entry is −r / Σ, which is a_y − 1 without its cancellation. An ignored row's gradient is 0, whatever its
-    logits; else a NaN loss has a NaN gradient.
+    With options (see `cross_entropy`) it is s ((T + 2ζ lse) a − t) / Σ_i s_i w_y, T = Σ_j t_j. "sum" and "none" do not
+    divide. The label's own entry is −r / Σ, which is a_y − 1 without its cancellation. An ignored row's gradient is 0,
+    whatever its logits; else a NaN loss has a NaN gradient.
 
     Parameters
     ----------
-    logits, labels, class_weight, ignore_index, label_smoothing, reduction, axis
+    logits, labels, class_weight, sample_weight, ignore_index, label_smoothing, z_loss, reduction, axis
         As in `cross_entropy`.
     dloss : scalar for "mean" and "sum", array of the shape of `labels` for "none"; optional
         The upstream gradient, ones by default.
@@ -280,14 +307,15 @@ def cross_entropy_with_grad(
     scale = np.asarray(1 if dloss is None else dloss, dtype=logits.dtype)
     y = np.where(valid, labels, 0)
     target = _target_of(y, logits.shape[axis], class_weight, label_smoothing, logits.dtype)
-    weights = _label_weights(y, class_weight, logits.dtype)
+    s = _sample_weights(y, sample_weight, logits.dtype)
+    weights = _weights_in_mean(y, class_weight, s, logits.dtype)
     with _quiet():
-        loss, dz, total = _row_losses(np.moveaxis(logits, axis, -1), y, target, np.moveaxis(out, axis, -1))
+        loss, dz, total = _row_losses(np.moveaxis(logits, axis, -1), y, target, z_loss, np.moveaxis(out, axis, -1))
         if reduction == "mean":
             scale = scale / weights[valid].sum()
-        dz *= (scale / total)[..., None]
+        dz *= (s * scale / total)[..., None]
         dz[~valid] = 0
-        return _reduce(loss, weights, valid, reduction), out
+        return _reduce(np.asarray(s * loss), weights, valid, reduction), out
 
 
 def linear(inputs: Array, weight: Array, bias: Array | None = None, *, out: Array | None = None) -> Array:
@@ -350,8 +378,10 @@ def linear_cross_entropy(
     labels: Labels,
     *,
     class_weight: Array | None = None,
+    sample_weight: Array | None = None,
     ignore_index: int = -100,
     label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
     reduction: Reduction = "mean",
 ) -> Loss:
     """Cross entropy of a linear layer, L(X·W + b, y); the options are those of `cross_entropy`.
@@ -363,8 +393,10 @@ def linear_cross_entropy(
         linear(inputs, weight, bias),
         labels,
         class_weight=class_weight,
+        sample_weight=sample_weight,
         ignore_index=ignore_index,
         label_smoothing=label_smoothing,
+        z_loss=z_loss,
         reduction=reduction,
     )
 
@@ -376,8 +408,10 @@ def linear_cross_entropy_with_grad(
     labels: Labels,
     *,
     class_weight: Array | None = None,
+    sample_weight: Array | None = None,
     ignore_index: int = -100,
     label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
     reduction: Reduction = "mean",
 ) -> tuple[Loss, LinearGrads]:
     """Cross entropy of a linear layer and the gradients of X, W and b (of their sum for "none").
@@ -392,8 +426,10 @@ def linear_cross_entropy_with_grad(
         z,
         labels,
         class_weight=class_weight,
+        sample_weight=sample_weight,
         ignore_index=ignore_index,
         label_smoothing=label_smoothing,
+        z_loss=z_loss,
         reduction=reduction,
         out=z,
     )

@@ -9,12 +9,24 @@ from .rows import blocked
 from .rows.blocked import cross_entropy_again
 from .rows.bundles import drop_ignored, empty_lanes, from_lanes, load_labels
 from .rows.cached import cross_entropy_with_grad_row, is_small
-from .rows.few_losses import cross_entropy_lanes, cross_entropy_with_grad_lanes
-from .rows.loss import LossArgs, LossOptions, factor_of, gradient, gradient_of
+from .rows.few_losses import cross_entropy_lanes, cross_entropy_with_grad_lanes, without_ignored
+from .rows.loss import (
+    LossArgs,
+    LossOptions,
+    factor_of,
+    gradient,
+    gradient_of,
+    gradient_terms,
+    no_gradient_terms,
+    shares_factor,
+    store_loss,
+    store_losses,
+)
 from .rows.passes import Range
-from .rows.whole import cross_entropy_row, grad_uniform, grad_weight
+from .rows.whole import cross_entropy_row
 from .simd.accumulate import sum_all
-from .simd.memory import load, store, store_first
+from .simd.memory import load, store
+from .simd.reduce import first_lane
 from .simd.vector import lanes_of, splat
 from .tuning import CHUNK_ROWS
 from .vecmath.quotient import multiply
@@ -32,7 +44,7 @@ def cross_entropy(logits: Matrix, labels: Labels, options: LossOptions, losses: 
 @staged
 def _loss(args, logits, index, row, state):
     found, top = cross_entropy_row(logits, row, args.labels[index], args.options, following=row.following)
-    args.losses[index] = found.loss
+    store_loss(args, index, first_lane(found.loss))
     return Range(top, None), False, state
 
 
@@ -57,7 +69,8 @@ def cross_entropy_with_grad(
 def with_grad(args, logits, index, row, state):
     """Write one row's loss and gradient: what `each_row` takes."""
     factor, out = factor_of(args, index), args.dlogits.flat
-    args.losses[index], found = cross_entropy_with_grad_row(logits, row, args.labels[index], factor, args.options, out)
+    loss, found = cross_entropy_with_grad_row(logits, row, args.labels[index], factor, args.options, out)
+    store_loss(args, index, loss)
     return found, False, state
 
 
@@ -76,8 +89,7 @@ def cross_entropy_with_grad_streamed(
     args = LossArgs(labels, options, losses, weight, dloss, dlogits)
     for task in prange(-(-n_rows // run)):
         rows = task_rows(task, run, n_rows)
-        uniform = None if options.label_smoothing is None else 0.0
-        nothing = gradient, gradient_of(logits, multiply, 0.0, 1.0, uniform, options.class_weight)
+        nothing = gradient, gradient_of(logits, multiply, no_gradient_terms(options))
         again = streamed_rows(_stream_with_grad, nothing, True, args, logits, dlogits, rows)
         redo_rows(_with_grad_again, again, args, logits, rows)
 
@@ -86,11 +98,10 @@ def cross_entropy_with_grad_streamed(
 def _stream_with_grad(args, logits, index, row, exps, pending):
     y, factor = args.labels[index], factor_of(args, index)
     found, top = cross_entropy_row(logits, row, y, args.options, exps, pending, row.following)
-    args.losses[index] = found.loss
-    exps.values[exps.at + y] = found.entry
-    weight, uniform = grad_weight(factor, found.target), grad_uniform(factor, found.target)
-    given = gradient_of(logits, multiply, weight, found.total, uniform, args.options.class_weight)
-    return (gradient, given), top, is_small(logits, weight, found.total)
+    store_loss(args, index, first_lane(found.loss))
+    exps.values[exps.at + y] = first_lane(found.entry)
+    terms = gradient_terms(found, factor, args.options)
+    return (gradient, gradient_of(logits, multiply, terms)), top, is_small(logits, terms.weight, terms.total)
 
 
 @staged
@@ -112,8 +123,8 @@ def cross_entropy_few(logits: Matrix, labels: Labels, options: LossOptions, loss
 def bundle_loss(args, lanes, bundle):
     """Write the losses of a bundle."""
     labels = load_labels(args.labels, bundle.row, bundle.n_rows, lanes_of(lanes), args.options.ignore_index)
-    losses = cross_entropy_lanes(lanes, bundle.n_classes, labels, args.options).losses
-    store_first(args.losses, bundle.row, bundle.n_rows, losses)
+    found, _ = cross_entropy_lanes(lanes, bundle.n_classes, labels, args.options)
+    store_losses(args, bundle.row, bundle.n_rows, without_ignored(found.loss, labels))
 
 
 @kernel
@@ -148,12 +159,12 @@ def bundle_with_grad(given, lanes, bundle):
     """Write the losses of a bundle, and the gradient where its logits are in their own array."""
     args, factors = given
     width = lanes_of(lanes)
-    if args.dloss.size:
+    if not shares_factor(args):
         for lane in range(bundle.n_rows):
             factors[lane] = factor_of(args, bundle.row + lane)
     labels = load_labels(args.labels, bundle.row, bundle.n_rows, width, args.options.ignore_index)
     losses = cross_entropy_with_grad_lanes(lanes, bundle.n_classes, labels, load(factors, 0, width), args.options)
-    store_first(args.losses, bundle.row, bundle.n_rows, losses)
+    store_losses(args, bundle.row, bundle.n_rows, losses)
     drop_ignored(lanes, bundle.n_classes, labels)
     from_lanes(lanes, bundle.n_rows, bundle.n_classes, args.dlogits.flat, bundle.at)
 

@@ -142,7 +142,7 @@ def bundled_rows(do_bundle, args, logits, n_classes, rows, offset=0):
 
 @staged
 def blocked_rows(tasks, operation, args, logits, out=None):
-    """Go through rows in blocks that threads share: a loop over `tasks`, the kernel's `prange`. See `rows.blocked.Blocked`."""
+    """Go through rows in blocks that threads share, by `tasks`, the kernel's `prange`: see `rows.blocked.Blocked`."""
     n_rows, n_classes = logits.shape
     flat = logits.flat
     options = smoothed(args.options)

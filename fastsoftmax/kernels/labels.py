@@ -1,12 +1,12 @@
 """Class labels, checked before anything is read or written by them: nothing else checks bounds."""
 
-import numpy as np
 from llvmlite import ir
 
-from .compiling.jit import Labels, Line, kernel
+from .compiling.jit import Labels, kernel
 from .compiling.numbers import Number, number
 from .compiling.values import INT, Vector, builder, call
 from .compiling.views import address
+from .rows.loss import LossOptions, weight_in_mean
 from .simd.vector import build_splat
 
 _EIGHT = ir.VectorType(INT, 8)
@@ -33,12 +33,12 @@ def count_labels(labels: Labels, n_classes: int, ignore_index: int) -> int:
 
 
 @kernel
-def total_weight(labels: Labels, ignore_index: int, class_weight: Line) -> float:
-    """Add up the weights of the labels that are not ignored; what additions round off is added to it."""
+def total_weight(labels: Labels, options: LossOptions) -> float:
+    """Add up what the rows that are not ignored weigh in a mean; what additions round off is added to it."""
     total = error = 0.0
     for row in range(labels.size):
-        if labels[row] != ignore_index:
-            weight = np.float64(class_weight[labels[row]])
+        if labels[row] != options.ignore_index:
+            weight = weight_in_mean(options, row, labels[row])
             new = total + weight
             back = new - total
             error += (total - (new - back)) + (weight - back)

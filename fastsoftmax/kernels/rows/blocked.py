@@ -7,7 +7,6 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-from ..compiling.numbers import Number
 from ..compiling.staging import noinline, staged
 from ..compiling.views import Array
 from ..simd.reduce import first_lane
@@ -15,22 +14,16 @@ from ..simd.vector import splat
 from ..vecmath.exp import exp_scaled, scale_of
 from ..vecmath.quotient import least_quotient, multiply, row_quotient
 from .cached import cross_entropy_with_grad_row, softmax_row
-from .loss import (
-    factor_of,
-    gradient,
-    gradient_of,
-)
+from .loss import factor_of, gradient, gradient_of, gradient_terms, store_loss
 from .passes import Row, row_max, row_range
 from .slow_path import careful_logsumexp
 from .whole import (
     CANCELS,
     cross_entropy_row,
-    grad_uniform,
-    grad_weight,
     log_probability,
     log_softmax_row,
     log_sum_of,
-    row_loss,
+    loss_from_sums,
 )
 
 
@@ -146,44 +139,34 @@ def _skip_label(args, row, start):
 def _loss_of_row(args, logits, row, start, stop, m, sums):
     y = args.labels[row]
     scale = scale_of(splat(logits, m))
-    return row_loss(logits, Row(start, stop, m), y, logits[start + y], scale, sums, args.options)
+    return loss_from_sums(logits, Row(start, stop, m), y, logits[start + y], scale, sums, args.options)
 
 
 @staged
 def _conclude_loss(args, logits, row, start, stop, m, sums):
     if math.isnan(sums.others):
-        args.losses[row] = _loss_as_a_whole(logits, start, stop, args.labels[row], args.options)
+        store_loss(args, row, _loss_as_a_whole(logits, start, stop, args.labels[row], args.options))
     else:
-        args.losses[row] = _loss_of_row(args, logits, row, start, stop, m, sums).loss
+        store_loss(args, row, first_lane(_loss_of_row(args, logits, row, start, stop, m, sums).loss))
     return True, None
 
 
 @noinline
 def _loss_as_a_whole(logits, start, stop, y, options):
     row = Row(start, stop, row_max(logits, start, stop))
-    return cross_entropy_row(logits, row, y, options)[0].loss
-
-
-class _GradientParts(NamedTuple):
-    weight: Number  # s T
-    total: Number  # Σ_j e_j
-    uniform: Number | None  # s ε/C
-    entry: Number  # what takes the place of e_y
-    class_weight: Array | None
+    return first_lane(cross_entropy_row(logits, row, y, options)[0].loss)
 
 
 @staged
 def _conclude_gradient(args, logits, row, start, stop, m, sums):
     found = _loss_of_row(args, logits, row, start, stop, m, sums)
-    factor = factor_of(args, row)
-    weight = grad_weight(factor, found.target)
-    whole = math.isnan(sums.others) or 0 < abs(weight) < least_quotient(logits) * found.total
+    terms = gradient_terms(found, factor_of(args, row), args.options)
+    whole = math.isnan(sums.others) or 0 < abs(terms.weight) < least_quotient(logits) * terms.total
     if whole:
-        args.losses[row] = cross_entropy_again(args, logits, row, start, stop)
+        store_loss(args, row, cross_entropy_again(args, logits, row, start, stop))
     else:
-        args.losses[row] = found.loss
-    uniform = grad_uniform(factor, found.target)
-    return whole, _GradientParts(weight, found.total, uniform, found.entry, args.options.class_weight)
+        store_loss(args, row, first_lane(found.loss))
+    return whole, (terms, first_lane(found.entry))
 
 
 @noinline
@@ -196,9 +179,8 @@ def cross_entropy_again(args, logits, row, start, stop):
 
 
 @staged
-def _prepare_gradient(logits, m, parts):
-    given = gradient_of(logits, multiply, parts.weight, parts.total, parts.uniform, parts.class_weight)
-    return scale_of(splat(logits, m)), given
+def _prepare_gradient(logits, m, given):
+    return scale_of(splat(logits, m)), gradient_of(logits, multiply, given[0])
 
 
 @staged
@@ -208,10 +190,10 @@ def _gradient_of_logit(z, j, left, given):
 
 
 @staged
-def _settle_gradient(args, logits, out, row, start, m, parts):
+def _settle_gradient(args, logits, out, row, start, m, given):
+    terms, entry = given
     y = args.labels[row]
-    _, given = _prepare_gradient(logits, m, parts)
-    out[start + y] = first_lane(gradient(splat(logits, parts.entry), y, 1, given))
+    out[start + y] = first_lane(gradient(splat(logits, entry), y, 1, gradient_of(logits, multiply, terms)))
 
 
 CROSS_ENTROPY = Blocked(_skip_label, _conclude_loss)

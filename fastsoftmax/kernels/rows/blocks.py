@@ -21,9 +21,7 @@ from ..simd.vector import splat
 from ..tuning import BLOCK_CLASSES
 from ..vecmath.exp import EXACT, exp_scaled, exponent_of, scale_of
 from .backward import sum_of_products
-from .loss import (
-    LossOptions,
-)
+from .loss import options_from
 from .passes import ExpSums, Row, exp_sum, row_max
 from .streamed import Pending, store_row, stream_row
 from .whole import (
@@ -62,21 +60,13 @@ def sum_block(logits, start, stop, block, skip, parts, options=None):
     else:
         scale = scale_of(splat(logits, m))
         sums = exp_sum(
-            exp_scaled, logits, Row(first, last, m), scale, skip, options=_block_options(options, first - start)
+            exp_scaled, logits, Row(first, last, m), scale, skip, options=options_from(options, first - start)
         )
         parts.sums[block] = sums.others
         parts.e_tops[block] = first_lane(exp_scaled(splat(logits, m), scale))
         if sums.shortfall is not None:
             parts.shortfalls[block] = sums.shortfall
             parts.weights[block] = _block_weight(options, first - start, last - start)
-
-
-@staged
-def _block_options(options, first):
-    """Give the options of classes from one on: those of the weights that are theirs."""
-    if options is None or options.class_weight is None:
-        return options
-    return LossOptions(options.ignore_index, options.class_weight[first:], options.label_smoothing, options.mean_weight)
 
 
 @staged

@@ -6,6 +6,7 @@ are near (see `vecmath.exp.exp_near`) no entry needs a test for zero.
 """
 
 from ..compiling.staging import noinline, staged
+from ..simd.reduce import first_lane
 from ..simd.vector import splat
 from ..vecmath.exp import exp_near, exp_scaled, scale_of
 from ..vecmath.quotient import (
@@ -16,10 +17,10 @@ from ..vecmath.quotient import (
     multiply_near,
     row_quotient,
 )
-from .loss import gradient, gradient_of, smoothed
+from .loss import GradientTerms, gradient, gradient_of, gradient_terms, smoothed
 from .passes import Place, Range, Row, exp_sum, row_range
 from .streamed import Pending, store_row
-from .whole import grad_uniform, grad_weight, probability, row_loss
+from .whole import loss_from_sums, probability
 
 
 @staged
@@ -100,25 +101,23 @@ def cross_entropy_with_grad_row(logits, row, y, factor, options, dlogits):
     start, stop = row.start, row.stop
     scale, z_label = scale_of(splat(logits, row.top)), logits[start + y]  # before e_j takes its place
     sums = store_exps(logits, row, start + y, scale, dlogits, smoothed(options))
-    found = row_loss(logits, row, y, z_label, scale, sums, options)
-    dlogits[start + y] = found.entry
+    found = loss_from_sums(logits, row, y, z_label, scale, sums, options)
+    dlogits[start + y] = first_lane(found.entry)
     next_one = next_range(logits, row)
-    weight, total = grad_weight(factor, found.target), found.total
-    uniform = grad_uniform(factor, found.target)
-    if row.near and abs(weight) >= LEAST_NEAR_QUOTIENT * total:
-        _write_gradient(multiply_near, dlogits, start, stop, weight, total, uniform, options.class_weight)
+    terms = gradient_terms(found, factor, options)
+    if row.near and abs(terms.weight) >= LEAST_NEAR_QUOTIENT * terms.total:
+        _write_gradient(multiply_near, dlogits, start, stop, terms)
     else:
-        total = sum_for_grad(dlogits, start, stop, weight, total)
-        _write_far_gradient(dlogits, start, stop, weight, total, uniform, options.class_weight)
-    return found.loss, next_one
+        total = sum_for_grad(dlogits, start, stop, terms.weight, terms.total)
+        _write_far_gradient(dlogits, start, stop, GradientTerms(terms.weight, total, terms.uniform, terms.class_weight))
+    return first_lane(found.loss), next_one
 
 
 @staged
-def _write_gradient(multiply, dlogits, start, stop, weight, total, uniform, class_weight):
-    given = gradient_of(dlogits, multiply, weight, total, uniform, class_weight)
-    store_row(Pending(gradient, given, dlogits, start, dlogits, start, stop))
+def _write_gradient(multiply, dlogits, start, stop, terms):
+    store_row(Pending(gradient, gradient_of(dlogits, multiply, terms), dlogits, start, dlogits, start, stop))
 
 
 @noinline
-def _write_far_gradient(dlogits, start, stop, weight, total, uniform, class_weight):
-    _write_gradient(multiply, dlogits, start, stop, weight, total, uniform, class_weight)
+def _write_far_gradient(dlogits, start, stop, terms):
+    _write_gradient(multiply, dlogits, start, stop, terms)

@@ -1,9 +1,6 @@
 """Cross entropy of rows with few classes, a lane each: see `few`."""
 
-from typing import NamedTuple
-
 from ..compiling.staging import staged
-from ..compiling.values import Vector
 from ..simd.accumulate import lane_sums
 from ..simd.convert import demote, promote
 from ..simd.memory import load, store
@@ -13,51 +10,39 @@ from ..vecmath.exp import exp_scaled, scale_of
 from ..vecmath.quotient import LEAST_NEAR_QUOTIENT, NO_HEADROOM, least_quotient, multiply, multiply_near, quotient_of
 from .bundles import IGNORED
 from .few import finish_lanes, lanes_exp_sum, lanes_range
-from .loss import (
-    Gradient,
-    Target,
-    label_entry,
-    log_sum_with_label,
-    loss_of,
-    target_of,
-    weighted,
-)
-
-
-class LaneLosses(NamedTuple):
-    """The rows' losses, and what their gradients are made of."""
-
-    losses: Vector
-    totals: Vector  # Σ_j e_j
-    entries: Vector  # what takes the place of e_y
-    target: Target
-    near: bool
+from .loss import Gradient, LabelSums, class_gradient, row_loss, weighted
 
 
 @staged
 def cross_entropy_lanes(lanes, n_classes, labels, options):
-    """Compute the losses of a bundle in float64 lanes, and replace z_j by e_j; ignored rows have no loss."""
+    """Replace z_j by e_j; give (a bundle's losses and what its gradients are made of, whether all rows are near)."""
     m, near = lanes_range(lanes, n_classes)
     scale = scale_of(m)
     sums = lanes_exp_sum(lanes, n_classes, demote(labels, m), m, near, scale, lanes, options)
-    others = lane_sums(sums.others)
-    top, e_top = promote(m), promote(exp_scaled(m, scale))
-    z_label, e_label = promote(sums.z_label), promote(exp_scaled(sums.z_label, scale))
-    target = target_of(top, None if sums.w_label is None else promote(sums.w_label), options, n_classes)
-    log_sum = log_sum_with_label(m, top, z_label, e_top, e_label, others)
-    shortfall = None if sums.shortfall is None else lane_sums(sums.shortfall)
-    losses = loss_of(top, z_label, log_sum, target, shortfall)
-    losses = where_equal(labels, splat(labels, IGNORED), splat(labels, 0.0), losses)
-    totals = others + e_label
-    return LaneLosses(losses, totals, label_entry(others, e_label, target), target, near)
+    found = LabelSums(
+        promote(m),
+        promote(sums.z_label),
+        promote(exp_scaled(m, scale)),
+        promote(exp_scaled(sums.z_label, scale)),
+        lane_sums(sums.others),
+        None if sums.w_label is None else promote(sums.w_label),
+        None if sums.shortfall is None else lane_sums(sums.shortfall),
+    )
+    return row_loss(m, found, options, n_classes), near
+
+
+@staged
+def without_ignored(values, labels):
+    """Set the lanes of rows to ignore to zero."""
+    return where_equal(labels, splat(labels, IGNORED), splat(labels, 0.0), values)
 
 
 @staged
 def cross_entropy_with_grad_lanes(lanes, n_classes, labels, factors, options):
-    """Compute the losses of a bundle, and replace z_j by s (T a_j − t_j), with s the factor of each lane."""
-    found = cross_entropy_lanes(lanes, n_classes, labels, options)
-    weights, totals, entries = weighted(factors, found.target.total), found.totals, found.entries
-    near = found.near and not _any_small(weights, totals, LEAST_NEAR_QUOTIENT)
+    """Replace z_j by s (T' a_j − t_j), with s the factor of each lane, and give the losses of a bundle."""
+    found, near = cross_entropy_lanes(lanes, n_classes, labels, options)
+    weights, totals, entries = weighted(factors, found.slope), found.total, found.entry
+    near = near and not _any_small(weights, totals, LEAST_NEAR_QUOTIENT)
     if not near and _any_small(weights, totals, least_quotient(lanes)):
         headroom = _headroom(weights, totals, lanes)
         width = lanes_of(lanes)
@@ -68,28 +53,18 @@ def cross_entropy_with_grad_lanes(lanes, n_classes, labels, factors, options):
     like = load(lanes, 0)
     at_label, places = demote(entries, like), demote(labels, like)
     quotient = quotient_of(like, weights, totals)
-    uniform = None if found.target.uniform is None else demote(factors * found.target.uniform, like)
+    uniform = None if found.uniform is None else demote(factors * found.uniform, like)
     if near:
-        _write_gradient(multiply_near, lanes, n_classes, places, at_label, quotient, uniform, options)
+        _write_gradient(multiply_near, lanes, n_classes, places, at_label, quotient, uniform, options.class_weight)
     else:
-        _write_gradient(multiply, lanes, n_classes, places, at_label, quotient, uniform, options)
-    return found.losses
+        _write_gradient(multiply, lanes, n_classes, places, at_label, quotient, uniform, options.class_weight)
+    return without_ignored(found.loss, labels)
 
 
 @staged
-def _write_gradient(multiply, lanes, n_classes, labels, entries, quotient, uniform, options):
-    given = Gradient(multiply, quotient, uniform, options.class_weight)
-    finish_lanes(_lane_gradient, lanes, n_classes, labels, entries, given)
-
-
-@staged
-def _lane_gradient(e, j, given):
-    """Compute s ∂L/∂z_j of one class, as `loss.gradient` does."""
-    product = given.multiply(e, given.quotient)
-    if given.uniform is None:
-        return product
-    w = None if given.class_weight is None else splat(e, given.class_weight[j])
-    return product - weighted(given.uniform, w)
+def _write_gradient(multiply, lanes, n_classes, labels, entries, quotient, uniform, class_weight):
+    given = Gradient(multiply, quotient, uniform, class_weight)
+    finish_lanes(class_gradient, lanes, n_classes, labels, entries, given)
 
 
 @staged

@@ -1,17 +1,20 @@
 """The cross entropy of a row and its options.
 
-With logits z, their maximum m, label y, class weights w, label smoothing ε, C classes and a row's own factor s:
+With logits z, their maximum m, label y, class weights w, label smoothing ε, z-loss ζ, C classes, and s, the weight of
+the row's sample:
 
     t_j = (1−ε) w_y 1{j=y} + (ε/C) w_j           the target, T = Σ_j t_j; without options onehot(y), and T = 1
-    L = T log Σ_j e^z_j − Σ_j t_j z_j
-      = Σ_j t_j (m − z_j) + T log Σ_j e^(z_j − m)     no term is negative, so that nothing cancels
+    L = s (T lse − Σ_j t_j z_j + ζ lse²)         lse = log Σ_j e^z_j
+      = s (Σ_j t_j (m − z_j) + T log Σ_j e^(z_j − m) + ζ lse²)     no term is negative, so that nothing cancels
     Σ_j t_j (m − z_j) = (1−ε) w_y (m − z_y) + (ε/C) Σ_j w_j (m − z_j)
-    s ∂L/∂z_j = s (T a_j − t_j)
+    ∂L/∂z_j = s (T' a_j − t_j)                   T' = T + 2 ζ lse, the slope: ∂L/∂lse
 
 Where e_j is e^z_j over a power of two that the row shares, so that a_j = e_j / Σ_s e_s, every entry but the label's is
-(s T / Σ e) e_j − s (ε/C) w_j. The label's own, T a_y − t_y = −T Σ_{j≠y} a_j + (ε/C) (Σ_j w_j − w_y), is the same with
-−Σ_{j≠y} e_j + (ε/C) Σ_j w_j / T · Σ e in place of e_y: that does not cancel where the model is sure. (Where ε/C Σ_j w_j
-is more than (1−ε) w_y, it is e_y − (1−ε) w_y / T · Σ e.)
+(s T' / Σ e) e_j − s (ε/C) w_j. The label's own is the same with another number, the entry, in place of e_y:
+
+    entry = ((ε/C) Σ_j w_j · Σ e + 2 ζ lse · e_y − T Σ_{j≠y} e_j) / T'      for T' a_y − t_y + (ε/C) w_y,
+
+which without options is −Σ_{j≠y} e_j, and does not cancel where the model is sure.
 
 What is said here of a row holds for each lane of a bundle of rows as well: a row's numbers are vectors of one lane.
 An option that is off is None, and leaves no trace in a kernel.
@@ -20,12 +23,16 @@ An option that is off is None, and leaves no trace in a kernel.
 from collections.abc import Callable
 from typing import NamedTuple
 
-from ..compiling.jit import Line
+import numpy as np
+
+from ..compiling.jit import Doubles, Line
+from ..compiling.numbers import Number
 from ..compiling.staging import staged
 from ..compiling.values import Vector
 from ..compiling.views import Array
-from ..simd.memory import load_first
-from ..simd.vector import splat, where_equal, where_greater
+from ..simd.memory import load_first, store_first
+from ..simd.reduce import first_lane
+from ..simd.vector import is_double, lanes_of, magnitude, splat, where_equal, where_greater
 from ..vecmath.log1p import log1p_quotient
 from ..vecmath.quotient import Quotient, row_quotient
 
@@ -35,8 +42,10 @@ class LossOptions(NamedTuple):
 
     ignore_index: int
     class_weight: Line = None  # w, of the dtype of the logits
+    sample_weight: Doubles = None  # of each row
     label_smoothing: float = None  # ε
     mean_weight: float = None  # Σ_j w_j / C, beside label_smoothing
+    z_loss: float = None  # ζ
 
 
 class LossArgs(NamedTuple):
@@ -50,7 +59,7 @@ class LossArgs(NamedTuple):
     dlogits: Array | None = None
 
 
-# Options ----------------------------------------------------------------------------------------------------------
+# Rows: labels, weights, losses --------------------------------------------------------------------------------------
 
 
 @staged
@@ -68,9 +77,44 @@ def leave_out(args, row, start, stop):
 
 
 @staged
+def store_loss(args, row, loss):
+    """Store a row's loss times the weight of its sample."""
+    weight = args.options.sample_weight
+    args.losses[row] = loss if weight is None else weight[row] * loss
+
+
+@staged
+def store_losses(args, row, n_rows, losses):
+    """Store the losses of a bundle likewise; what ignored rows have stays 0."""
+    weight = args.options.sample_weight
+    if weight is not None:
+        losses = losses * load_first(weight, row, n_rows, 0.0, lanes_of(losses))
+    store_first(args.losses, row, n_rows, losses)
+
+
+@staged
+def shares_factor(args):
+    """Whether the gradients of all rows have one factor."""
+    return args.options.sample_weight is None and args.dloss.size == 0
+
+
+@staged
 def factor_of(args, row):
-    """Give s, the factor of a row's gradient."""
-    return args.weight * args.dloss[row] if args.dloss.size else args.weight
+    """Give the factor of a row's gradient, s times what follows the loss."""
+    weight = args.options.sample_weight
+    factor = args.weight if weight is None else args.weight * weight[row]
+    return factor * args.dloss[row] if args.dloss.size else factor
+
+
+@staged
+def weight_in_mean(options, row, y):
+    """Give what a row counts in a mean: the weight of its sample times that of its label's class."""
+    sample, of_class = options.sample_weight, weight_of_class(options, y)
+    weight = 1.0 if of_class is None else np.float64(of_class)
+    return weight if sample is None else sample[row] * weight
+
+
+# Classes: weights ---------------------------------------------------------------------------------------------------
 
 
 def smoothed(options):
@@ -92,7 +136,25 @@ def class_weights(class_weight, j, left):
 @staged
 def weight_of_class(options, j):
     """Give w_j, or None where all are 1."""
-    return None if options.class_weight is None else options.class_weight[j]
+    return None if options is None or options.class_weight is None else options.class_weight[j]
+
+
+@staged
+def below_top(top, z, options, j, left):
+    """Compute w_j (m − z_j) of the classes from j on."""
+    return weighted(top - z, class_weights(options.class_weight, j, left))
+
+
+@staged
+def options_from(options, first):
+    """Give the options of the classes from one on, for `below_top` of a block of them."""
+    if options is None or options.class_weight is None:
+        return options
+    own = options.class_weight[first:]
+    return LossOptions(options.ignore_index, own, None, options.label_smoothing, options.mean_weight, None)
+
+
+# Loss and gradient --------------------------------------------------------------------------------------------------
 
 
 class Target(NamedTuple):
@@ -115,57 +177,134 @@ def target_of(like, w_label, options, n_classes):
     return Target(at_label, splat(like, smoothing / n_classes), spread, at_label + spread)
 
 
-# Loss and gradient ------------------------------------------------------------------------------------------------
+class LabelSums(NamedTuple):
+    """What the passes over a row have found, in float64 lanes."""
+
+    top: Vector  # m
+    z_label: Vector
+    e_top: Vector
+    e_label: Vector
+    others: Vector  # Σ_{j≠y} e_j
+    w_label: Vector | None  # w_y
+    shortfall: Vector | None  # Σ_j w_j (m − z_j)
+
+
+class RowLoss(NamedTuple):
+    """A row's loss without s, and what its gradient is made of."""
+
+    loss: Vector
+    total: Vector  # Σ_j e_j
+    entry: Vector  # what takes the place of e_y
+    slope: Vector | None  # T', None for 1
+    uniform: Vector | None  # ε/C
 
 
 @staged
-def log_sum_with_label(like, top, z_label, e_top, e_label, others):
-    """Compute log Σ_j e^(z_j − m) from Σ_{j≠y} e_j, e_y and e_m, to the digits of the dtype of `like`.
+def row_loss(like, sums, options, n_classes):
+    """Compute a row's loss, to the digits of the dtype of `like`."""
+    target = target_of(sums.top, sums.w_label, options, n_classes)
+    log_sum = log_sum_with_label(like, sums)
+    loss = _below(sums, target) + weighted(log_sum, target.total)
+    curve = None
+    if options.z_loss is not None:
+        lse = sums.top + log_sum
+        curve = splat(lse, 2.0 * options.z_loss) * lse
+        loss = loss + splat(lse, options.z_loss) * lse * lse
+    slope = _slope(like, target.total, curve)
+    entry = _label_entry(sums, target, curve, slope)
+    return RowLoss(loss, sums.others + sums.e_label, entry, slope, target.uniform)
+
+
+@staged
+def log_sum_with_label(like, sums):
+    """Compute log Σ_j e^(z_j − m).
 
     If the label is the maximum that is log1p(Σ_{j≠y} e_j / e_y), which keeps its digits where the model is sure.
     """
-    others = where_equal(z_label, top, others, others + (e_label - e_top))
-    return log1p_quotient(like, others, where_equal(z_label, top, e_label, e_top))
+    z, top = sums.z_label, sums.top
+    others = where_equal(z, top, sums.others, sums.others + (sums.e_label - sums.e_top))
+    return log1p_quotient(like, others, where_equal(z, top, sums.e_label, sums.e_top))
 
 
 @staged
-def loss_of(top, z_label, log_sum, target, shortfall):
-    """Compute L from m, z_y, log Σ_j e^(z_j − m) and, with smoothing, Σ_j w_j (m − z_j)."""
-    below = weighted(top - z_label, target.at_label)
-    if target.uniform is not None:
-        below = below + target.uniform * shortfall
-    return below + weighted(log_sum, target.total)
+def _below(sums, target):
+    """Compute Σ_j t_j (m − z_j)."""
+    below = weighted(sums.top - sums.z_label, target.at_label)
+    return below if target.uniform is None else below + target.uniform * sums.shortfall
 
 
 @staged
-def label_entry(others, e_label, target):
-    """Give what takes the place of e_y in the gradient, from Σ_{j≠y} e_j and e_y.
+def _slope(like, total, curve):
+    """Compute T' = T + 2 ζ lse.
 
-    With smoothing it has two terms, and of two ways to write it the one whose terms are the lesser.
+    Where the two all but cancel it is kept away from 0, for the label's entry is divided by it: by less than the last
+    bit of T.
     """
-    zero = splat(others, 0.0)
-    if target.uniform is None:
+    if curve is None:
+        return total
+    total = splat(curve, 1.0) if total is None else total
+    least = splat(curve, 2.0**-60 if is_double(like) else 2.0**-30) * total
+    slope = total + curve
+    return where_greater(least, magnitude(slope), least, slope)
+
+
+@staged
+def _label_entry(sums, target, curve, slope):
+    """Compute what takes the place of e_y.
+
+    With smoothing, of two ways to write it the one whose terms are the lesser: the other is e_y − (1−ε) w_y / T' · Σ e.
+    """
+    others, e_label, zero = sums.others, sums.e_label, splat(sums.others, 0.0)
+    if target.uniform is None and curve is None:
         return zero - others
-    share = (others + e_label) / where_equal(target.total, zero, splat(zero, 1.0), target.total)
-    by_others, by_itself = target.spread * share - others, e_label - target.at_label * share
+    divisor = where_equal(slope, zero, splat(zero, 1.0), slope)
+    terms = zero - weighted(others, target.total)
+    if curve is not None:
+        terms = terms + curve * e_label
+    if target.uniform is None:
+        return terms / divisor
+    total = others + e_label
+    by_others, by_itself = (terms + target.spread * total) / divisor, e_label - target.at_label * total / divisor
     return where_greater(target.spread, target.at_label, by_itself, by_others)
 
 
+class GradientTerms(NamedTuple):
+    """A row's numbers that its gradient is made of."""
+
+    weight: Number  # s T'
+    total: Number  # Σ_j e_j
+    uniform: Number | None  # s ε/C
+    class_weight: Array | None
+
+
+@staged
+def gradient_terms(found, factor, options):
+    """Give what makes a row's gradient, from its loss as `row_loss` found it."""
+    weight = factor if found.slope is None else factor * first_lane(found.slope)
+    uniform = None if found.uniform is None else factor * first_lane(found.uniform)
+    return GradientTerms(weight, first_lane(found.total), uniform, options.class_weight)
+
+
+@staged
+def no_gradient_terms(options):
+    """Give terms of the same kind that stand for no row."""
+    return GradientTerms(0.0, 1.0, None if options.label_smoothing is None else 0.0, options.class_weight)
+
+
 class Gradient(NamedTuple):
-    """What makes a row's gradient of its e_j."""
+    """What makes gradients of vectors of e_j."""
 
     multiply: Callable
-    quotient: Quotient  # s T / Σ_j e_j
+    quotient: Quotient  # s T' / Σ_j e_j
     uniform: Vector | None  # s ε/C
     class_weight: Array | None
 
 
 @staged
-def gradient_of(like, multiply, weight, total, uniform, class_weight):
-    """Prepare `gradient` for a row: from s T, Σ_j e_j and s ε/C."""
-    return Gradient(
-        multiply, row_quotient(like, weight, total), None if uniform is None else splat(like, uniform), class_weight
-    )
+def gradient_of(like, multiply, terms):
+    """Prepare `gradient` for a row."""
+    uniform = None if terms.uniform is None else splat(like, terms.uniform)
+    return Gradient(multiply, row_quotient(like, terms.weight, terms.total), uniform, terms.class_weight)
 
 
 @staged
@@ -175,3 +314,13 @@ def gradient(e, j, left, given):
     if given.uniform is None:
         return product
     return product - weighted(given.uniform, class_weights(given.class_weight, j, left))
+
+
+@staged
+def class_gradient(e, j, given):
+    """Compute s ∂L/∂z_j of one class of the rows in lanes."""
+    product = given.multiply(e, given.quotient)
+    if given.uniform is None:
+        return product
+    w = None if given.class_weight is None else splat(e, given.class_weight[j])
+    return product - weighted(given.uniform, w)

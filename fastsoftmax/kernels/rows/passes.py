@@ -15,7 +15,7 @@ from ..simd.reduce import count_equal, first_lane, greatest_lane
 from ..simd.vector import drop_lane, greater, lanes_of, less, splat, where_equal
 from ..tuning import LONG_ROW_LEAD, ROW_LEAD
 from ..vecmath.exp import exp_scaled, is_near
-from .loss import class_weights, weighted
+from .loss import below_top
 from .streamed import stream_four, stream_head, stream_rest
 
 
@@ -139,9 +139,12 @@ def exp_sum(exp, logits, row, scale, skip=-1, exps=None, pending=None, following
             store(exps.values, here + 3 * width, e3)
         total = add_four_to_sum(total, e0, e1, e2, e3)
         if options is not None:
-            b0, b1 = _below(top, z0, options, i - start, width), _below(top, z1, options, i - start + width, width)
-            b2 = _below(top, z2, options, i - start + 2 * width, width)
-            b3 = _below(top, z3, options, i - start + 3 * width, width)
+            b0, b1 = (
+                below_top(top, z0, options, i - start, width),
+                below_top(top, z1, options, i - start + width, width),
+            )
+            b2 = below_top(top, z2, options, i - start + 2 * width, width)
+            b3 = below_top(top, z3, options, i - start + 3 * width, width)
             shortfall = add_four_to_sum(shortfall, b0, b1, b2, b3)
         if pending is not None:
             done = stream_four(pending, done)
@@ -159,7 +162,7 @@ def exp_sum(exp, logits, row, scale, skip=-1, exps=None, pending=None, following
             e = drop_lane(e, skip - i)
         if options is not None:  # before e_j takes the place of z_j; what is no entry is as great as the maximum
             z = load_first(logits, i, stop - i, row.top)
-            shortfall = add_to_sum(shortfall, _below(top, z, options, i - start, stop - i))
+            shortfall = add_to_sum(shortfall, below_top(top, z, options, i - start, stop - i))
         if exps is not None:
             store_first(exps.values, exps.at + i - start, stop - i, e)
         total = add_to_sum(total, e)
@@ -170,12 +173,6 @@ def exp_sum(exp, logits, row, scale, skip=-1, exps=None, pending=None, following
     if skip is None:
         value += (ties - 1) * first_lane(exp_scaled(top, scale))
     return ExpSums(value, greatest_lane(m_next), None if options is None else sum_of(shortfall))
-
-
-@staged
-def _below(top, z, options, j, left):
-    """Compute w_j (m − z_j)."""
-    return weighted(top - z, class_weights(options.class_weight, j, left))
 
 
 @staged

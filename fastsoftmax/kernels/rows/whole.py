@@ -4,24 +4,14 @@ What becomes of a result is the caller's: see `cached`, `streamed` and `blocked`
 """
 
 import math
-from typing import NamedTuple
 
-from ..compiling.numbers import Number
 from ..compiling.staging import noinline, staged
 from ..simd.reduce import first_lane
 from ..simd.vector import is_double, lone, splat
 from ..vecmath.exp import exp_scaled, scale_of
 from ..vecmath.log1p import log1p_quotient
 from ..vecmath.quotient import multiply, row_quotient
-from .loss import (
-    Target,
-    label_entry,
-    log_sum_with_label,
-    loss_of,
-    smoothed,
-    target_of,
-    weight_of_class,
-)
+from .loss import LabelSums, row_loss, smoothed, weight_of_class
 from .passes import Row, exp_sum, row_max
 from .streamed import Pending, store_row, stream_row
 
@@ -122,28 +112,22 @@ def log_probability(z, j, left, sums):
     return (z - sums[0]) - sums[1]
 
 
-class RowLoss(NamedTuple):
-    """A row's loss, and what its gradient is made of."""
-
-    loss: Number
-    total: Number  # Σ_j e_j
-    entry: Number  # what takes the place of e_y
-    target: Target
-
-
 @staged
-def row_loss(logits, row, y, z_label, scale, sums, options):
-    """Compute a row's loss from its sums."""
-    e_top = first_lane(exp_scaled(splat(logits, row.top), scale))
-    e_label = first_lane(exp_scaled(splat(logits, z_label), scale))
-    top, label, others = lone(row.top), lone(z_label), lone(sums.others)
+def loss_from_sums(logits, row, y, z_label, scale, sums, options):
+    """Compute a row's loss, and what its gradient is made of, from the sums of `exp_sum`."""
+    e_top = exp_scaled(splat(logits, row.top), scale)
+    e_label = exp_scaled(splat(logits, z_label), scale)
     w_label = weight_of_class(options, y)
-    target = target_of(top, None if w_label is None else lone(w_label), options, row.stop - row.start)
-    total = sums.others + e_label
-    log_sum = log_sum_with_label(logits, top, label, lone(e_top), lone(e_label), others)
-    shortfall = None if sums.shortfall is None else lone(sums.shortfall)
-    loss = first_lane(loss_of(top, label, log_sum, target, shortfall))
-    return RowLoss(loss, total, first_lane(label_entry(others, lone(e_label), target)), target)
+    found = LabelSums(
+        lone(row.top),
+        lone(z_label),
+        lone(first_lane(e_top)),
+        lone(first_lane(e_label)),
+        lone(sums.others),
+        None if w_label is None else lone(w_label),
+        None if sums.shortfall is None else lone(sums.shortfall),
+    )
+    return row_loss(logits, found, options, row.stop - row.start)
 
 
 @staged
@@ -151,16 +135,4 @@ def cross_entropy_row(logits, row, y, options, exps=None, pending=None, followin
     """Compute (a row's loss, the next row's maximum); store the e_j in `exps`, 0 at the label."""
     scale, z_label = scale_of(splat(logits, row.top)), logits[row.start + y]  # before e_j takes its place
     sums = exp_sum(exp_scaled, logits, row, scale, row.start + y, exps, pending, following, smoothed(options))
-    return row_loss(logits, row, y, z_label, scale, sums, options), sums.next_top
-
-
-@staged
-def grad_weight(factor, target):
-    """Compute s T, over Σ_j e_j the factor of a row's e_j."""
-    return factor if target.total is None else factor * first_lane(target.total)
-
-
-@staged
-def grad_uniform(factor, target):
-    """Compute s ε/C."""
-    return None if target.uniform is None else factor * first_lane(target.uniform)
+    return loss_from_sums(logits, row, y, z_label, scale, sums, options), sums.next_top

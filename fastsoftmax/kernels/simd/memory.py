@@ -82,10 +82,10 @@ def load(array, index, lanes=None):
     return Vector(build_converted(loaded, kind.element))
 
 
-def load_first(array, index, count, fill):
+def load_first(array, index, count, fill, lanes=None):
     """Load `count` lanes from array.flat[index:]; the others hold `fill` and their memory is not touched."""
     kind = vector_type(array.dtype)
-    stored = ir.VectorType(array.element, kind.count)
+    stored = ir.VectorType(array.element, lanes or kind.count)
     place = part_address(array, index, count, stored)
     loaded = build_load_first(place, count, build_splat(stored, convert(fill, stored.element)))
     return Vector(build_converted(loaded, kind.element))
