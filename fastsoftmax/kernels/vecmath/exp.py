@@ -24,8 +24,8 @@ _steps = constant(STEPS, 1.0)
 _steps_per_e = constant(STEPS / math.log(2), 1 / math.log(2))
 _minus_step_high = constant(-0.693147182464599609375 / STEPS, -0.6931471805599453)
 _minus_step_low = constant(1.9046542e-09 / STEPS, -2.3190468138462996e-17)
-# e^r = 1 + r + r²·tail(r) for |r| ≤ half a step. The tails interpolate at Chebyshev nodes: relative error 4.7e-9 for 16
-# steps, 1.0e-8 for one, 1.7e-17 in float64.
+# e^r = 1 + r + r²·tail(r) for |r| ≤ half a step. The tails interpolate at Chebyshev nodes: relative error 4.65e-9 for
+# 16 steps, 1.03e-8 for one, 1.72e-17 in float64.
 _TAILS = {16: (0.5000098, 0.16666862), 1: (0.5, 0.16666576, 0.041666552, 0.008363353, 0.00139264)}
 _exp_tail = polynomial(
     _TAILS[STEPS],
@@ -96,13 +96,22 @@ def exp_scaled(z, scale):
 
     With AVX-512 it costs no instruction to leave out what is below the floor. Without, nothing lower is taken than what
     has 0 for its 2ᵏ: 32 × 4,000 softmax of spread 20 took 0.68 ns an element with a test of each result, now 0.62.
+
+    Maximum error: 0.65 ulp in float32, 1.25 without AVX-512, 0.95 in float64. Valid range: z from 128 (in float64 745)
+    below the row's maximum to 43 (664) above, where the maximum is finite, subnormal or 0 of either sign. Further below
+    and for −∞ it is 0, without AVX-512 from 133 (754) below on; NaN for NaN, and for every z if the maximum is not
+    finite.
     """
     z = z - scale.shift
     return zero_below(exp_near(z, scale), z, scale.floor) if AVX512 else exp_near(greater(scale.floor, z), scale)
 
 
 def exp_near(z, scale):
-    """Compute the same where no logit needs the shift or the floor: see `is_near`."""
+    """Compute the same where no logit needs the shift or the floor: see `is_near`.
+
+    Maximum error: 0.65 ulp in float32, 1.25 without AVX-512, 0.95 in float64. Valid range: z from 40 below the row's
+    maximum to 43 (in float64 664) above, where |maximum| ≤ 2048; NaN for NaN. Any other z, −∞ too, may give anything.
+    """
     power = fma(z, _steps_per_e(z), scale.bias)
     n = power - scale.bias
     whole = fma(n, _minus_step_high(z), z)

@@ -22,7 +22,11 @@ _LN2_LOW = 1.9082149292705877e-10
 
 
 def log1p(x):
-    """Compute log(1 + x) for float64 lanes x > −1."""
+    """Compute log(1 + x) for float64 lanes x > −1.
+
+    Maximum error: 0.95 ulp. Valid range: x from −1 + 2⁻⁵³ to 1.27e308, subnormal too; 0 for 0 of either sign, NaN for
+    NaN. What is not greater than −1, and what is larger than √2 · 2¹⁰²³, ∞ too, may give anything.
+    """
     one_plus = one(x) + x
     k, f, scale = split_exponent(one_plus)
     d = f - one(x)
@@ -36,7 +40,7 @@ def log1p(x):
     return fma(k, splat(k, _LN2_HIGH), d - (half_square - below))
 
 
-# Likewise for s² ≤ 0.0403: relative error 8.4e-11.
+# Likewise for s² ≤ 0.0403: relative error 8.26e-11.
 _short_log_tail = polynomial(None, (0.6666666626516464, 0.40000318470237534, 0.2853214383472614, 0.2375933909841617))
 
 
@@ -44,6 +48,9 @@ def log1p_quotient(like, part, unit):
     """Compute log(1 + part / unit) for float64 lanes, part ≥ 0 and unit > 0, to the digits of the dtype of `like`.
 
     In float32 that is half of the steps of `log1p`, and one division: 65,536 × 10 losses took 0.61 ms, and take 0.53.
+
+    Maximum error: 0.001 ulp in float32, 1.7 in float64. Valid range: unit from 2⁻¹⁰²², part + unit and
+    part / unit to 2¹⁰²², part 0 or subnormal too; NaN for NaN. An infinite part or unit may give anything.
     """
     if is_double(like):
         return log1p(part / unit)

@@ -40,6 +40,9 @@ def quotient_of(like, weights, totals):
 
     The quotient comes in two parts, so that only the product is rounded: a row of one class is exactly 1. Products that
     would be subnormal are left out: those are slow to compute.
+
+    Maximum error: 0.07 ulp. Valid range: finite totals, weights from 2⁻¹⁰⁰⁰ and quotients from `least_quotient` to the
+    largest float, of either sign; and 0. Larger ones are ∞; NaN for NaN and 0 / 0.
     """
     q = weights / totals
     high = demote(q, like)
@@ -57,12 +60,20 @@ def row_quotient(like, weight, total):
 
 
 def multiply(x, quotient):
-    """Multiply by a quotient, rounded once; zero where that is below the smallest normal number."""
+    """Multiply by a quotient, rounded once; zero where that is below the smallest normal number.
+
+    Maximum error: 0.57 ulp, and 1.5 of products below 2⁻⁹⁸ (in float64 2⁻⁹⁶⁵), which lose the quotient's lower part.
+    Valid range: finite x, subnormal or 0 too, times what `quotient_of` is valid for. A product within 2 ulp of the
+    smallest normal number may be 0; NaN for NaN and 0 · ∞.
+    """
     size = magnitude(x)
     below = zero_below(x, size, quotient.low_floor) * quotient.low
     return fma(zero_below(x, size, quotient.high_floor), quotient.high, below)
 
 
 def multiply_near(x, quotient):
-    """Multiply likewise where no product is too small: for `exp_near` times quotients from `LEAST_NEAR_QUOTIENT` on."""
+    """Multiply likewise where no product is too small: for `exp_near` times quotients from `LEAST_NEAR_QUOTIENT` on.
+
+    Maximum error: 0.57 ulp. Valid range: products from 2⁻⁹⁷ on, of either sign, and 0; NaN for NaN.
+    """
     return fma(x, quotient.high, x * quotient.low)
