@@ -171,7 +171,7 @@ def other_kinds(array):
 )
 def test_what_cannot_be_staged(refused, message):
     """Said where it is compiled, with the line, not computed wrongly."""
-    with pytest.raises(Exception, match=message) as raised:
+    with pytest.raises(TypeError, match=message) as raised:
         probe(refused).serial(np.ones(3))
     assert "test_staging.py" in "".join(getattr(raised.value, "__notes__", [])) + str(raised.value)
 
