@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from fastsoftmax.kernels.compiling.jit import probe
-from fastsoftmax.kernels.compiling.values import Number
+from fastsoftmax.kernels.compiling.numbers import Number
 from fastsoftmax.kernels.gemm import micro_tile
 from fastsoftmax.kernels.simd import accumulate, memory, reduce, transpose, vector
 from fastsoftmax.kernels.simd.convert import demote, promote

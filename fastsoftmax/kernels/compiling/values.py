@@ -103,7 +103,7 @@ def all_vectors(*values):
     }
 )
 class Vector(Value):
-    """A vector of 64 bytes: see `simd.vector`."""
+    """A vector of floats: see `simd.vector`."""
 
     __slots__ = ()
 

@@ -5,8 +5,8 @@ kernel; it needs fast-math for that, tests at run time whether arrays overlap (i
 cannot store past the cache. Here each instruction is written down once and IEEE holds: the order of every sum is the
 source's. Chips with narrower registers get the same operations in two or four pieces.
 
-A vector is a value like a float: ``a + b``, ``a * b``, ``fma(a, b, c)``. `memory` loads and stores vectors, `sums`
-combines their lanes.
+A vector is a value like a float: ``a + b``, ``a * b``, ``fma(a, b, c)``. `memory` loads and stores vectors,
+`reduce` and `accumulate` combine their lanes, `convert` gives them other dtypes.
 """
 
 import math

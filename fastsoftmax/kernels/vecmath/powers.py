@@ -39,6 +39,8 @@ def power_of_two(shifted):
     steps_bits = _STEPS_BITS[str(kind.element)]
     power = builder().shl(bits, build_constant(integers, MANTISSA_BITS[str(kind.element)] - steps_bits))
     if steps_bits:
+        if kind.count != len(_TABLE):
+            raise TypeError(f"expected float32 vectors of {len(_TABLE)} lanes, as many as the table, got {kind}")
         power = builder().add(power, _build_lookup(ir.Constant(integers, _TABLE.tolist()), bits))
     return Vector(builder().bitcast(power, kind))
 
