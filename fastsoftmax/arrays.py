@@ -222,18 +222,18 @@ def check_reduction(reduction: object) -> None:
         raise ValueError(f"reduction: expected one of {', '.join(_REDUCTIONS)}, got {reduction!r}")
 
 
-def upstream(dloss: object, reduction: str, logits: Array, axis: int) -> tuple[float, Array]:
+def upstream(dloss: object, reduction: str, rows: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[float, Array]:
     """Take the gradient of what follows the loss: (factor of all rows, factors one per row or none)."""
-    none = NO_ROWS[logits.dtype]
+    none = NO_ROWS[dtype]
     if dloss is None:
         return 1.0, none
     array = floats("dloss", dloss)
-    expected = row_shape(logits, axis) if reduction == "none" else ()
+    expected = rows if reduction == "none" else ()
     if array.shape != expected:
         raise ValueError(f'dloss: expected shape {expected} for reduction="{reduction}", got {array.shape}')
     if reduction == "none":
         with np.errstate(all="ignore"):  # what is too large is infinite, what is too small is zero
-            return 1.0, contiguous(array.astype(logits.dtype, copy=False)).reshape(-1)
+            return 1.0, contiguous(array.astype(dtype, copy=False)).reshape(-1)
     return float(array), none
 
 

@@ -111,6 +111,7 @@ def linear_cross_entropy_with_grad(
     label_smoothing: float = 0.0,
     z_loss: float = 0.0,
     reduction: Reduction = "mean",
+    dloss: object = None,
     inputs_grad: bool = True,
     workspace: int = WORKSPACE,
     out: LinearGrads | None = None,
@@ -124,7 +125,9 @@ def linear_cross_entropy_with_grad(
     ----------
     inputs, weight, bias, labels, class_weight, sample_weight, ignore_index, label_smoothing, z_loss, reduction,
     workspace
-        As in `linear_cross_entropy`. The gradients for "none" are those of the sum.
+        As in `linear_cross_entropy`. Without `dloss` the gradients for "none" are those of the sum.
+    dloss : float or array_like, optional
+        The upstream gradient: a scalar for "mean" and "sum", one per row for "none". Ones if left out.
     inputs_grad : bool
         False leaves ∂L/∂X out, which a model's first layer does not need.
     out : LinearGrads, optional
@@ -165,14 +168,16 @@ def linear_cross_entropy_with_grad(
         )
         divisor = given.divisor
     rows = _rows_of_a_chunk(x, w, workspace)
-    targets = _targets(out, x, w, b, y, inputs_grad, bias is not None)
+    factor, row_factors = arrays.upstream(dloss, reduction, y.shape, x.dtype)
+    targets = _targets(out, x, w, b, y, row_factors, inputs_grad, bias is not None)
     dinputs, dweight, dbias = targets
-    factor = options.mean_factor(1.0, divisor, counted) if reduction == "mean" else 1.0
+    if reduction == "mean":
+        factor = options.mean_factor(factor, divisor, counted)
     losses = np.empty(len(x))
     if w.shape[1] < HEAD_FEW_CLASSES:
         kernel = operations.HEAD.with_grad
         bound = given.bound(kernel) if given else kernel
-        threads.run(bound, x.size, x, w, b, y, ignored, factor, losses, dinputs, dweight, dbias)
+        threads.run(bound, x.size, x, w, b, y, ignored, factor, row_factors, losses, dinputs, dweight, dbias)
     else:
         bias_sums = np.zeros(b.shape)
         buffer = np.empty((rows, w.shape[1]), x.dtype)
@@ -184,7 +189,8 @@ def linear_cross_entropy_with_grad(
             threads.multiply(operations.LINEAR.wide, products, x[chunk], w, b, logits)
             kernel = operations.HEAD.chunk_with_grad
             bound = given.bound(kernel, chunk) if given else kernel
-            threads.run(bound, logits.size, logits, y[chunk], ignored, factor, losses[chunk], bias_sums)
+            own_factors = row_factors[chunk]
+            threads.run(bound, logits.size, logits, y[chunk], ignored, factor, own_factors, losses[chunk], bias_sums)
             if inputs_grad:
                 threads.multiply(operations.INPUT_GRAD.wide, products, logits, w, dinputs[chunk])
             threads.multiply(operations.WEIGHT_GRAD.wide, products, x[chunk], logits, dweight, chunk.start > 0)
@@ -196,7 +202,7 @@ def linear_cross_entropy_with_grad(
 
 
 def _targets(
-    out: object, x: Array, w: Array, b: Array, y: Array, inputs_grad: bool, has_bias: bool
+    out: object, x: Array, w: Array, b: Array, y: Array, factors: Array, inputs_grad: bool, has_bias: bool
 ) -> tuple[Array, Array, Array]:
     """Give the arrays to compute the gradients in, those of `out` where they can be written to themselves."""
     if not (out is None or (isinstance(out, tuple) and len(out) == 3)):
@@ -209,7 +215,7 @@ def _targets(
 
     def target(name: str, shape: tuple[int, ...]) -> Array:
         aligned = name == "dinputs"
-        return arrays.buffer(given[name], shape, x.dtype, x, w, b, y, name=f"out.{name}", aligned=aligned)
+        return arrays.buffer(given[name], shape, x.dtype, x, w, b, y, factors, name=f"out.{name}", aligned=aligned)
 
     targets = (
         target("dinputs", x.shape if inputs_grad else (0, 0)),

@@ -161,8 +161,8 @@ def cross_entropy_with_grad(
     arrays.check_reduction(reduction)
     if out is not None:
         arrays.check_out(out, array.shape, array.dtype)
-    factor, row_factors = arrays.upstream(dloss, reduction, array, axis)
     shape = arrays.row_shape(array, axis)
+    factor, row_factors = arrays.upstream(dloss, reduction, shape, array.dtype)
     n_classes = array.shape[axis]
     flat_labels, ignored, counted = arrays.class_labels(labels, shape, n_classes, ignore_index)
     divisor: float = counted

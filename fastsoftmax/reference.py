@@ -413,8 +413,9 @@ def linear_cross_entropy_with_grad(
     label_smoothing: float = 0.0,
     z_loss: float = 0.0,
     reduction: Reduction = "mean",
+    dloss: npt.ArrayLike | None = None,
 ) -> tuple[Loss, LinearGrads]:
-    """Cross entropy of a linear layer and the gradients of X, W and b (of their sum for "none").
+    """Cross entropy of a linear layer and the gradients of X, W and b; `dloss` as in `cross_entropy_with_grad`.
 
     >>> inputs, weight, labels = np.ones((1, 1)), np.log([[1.0, 3.0]]), np.array([0])
     >>> loss, grads = linear_cross_entropy_with_grad(inputs, weight, None, labels)
@@ -431,6 +432,7 @@ def linear_cross_entropy_with_grad(
         label_smoothing=label_smoothing,
         z_loss=z_loss,
         reduction=reduction,
+        dloss=dloss,
         out=z,
     )
     grads = linear_backward(inputs, weight, dz)

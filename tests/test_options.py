@@ -260,3 +260,19 @@ def test_nothing_new_is_compiled_for_another_value(arguments):
 
         counts.append(sum(len(dispatcher.overloads) for dispatcher in DISPATCHERS))
     assert len(set(counts)) == 1
+
+
+@pytest.mark.usefixtures("serial")
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("workspace", [1, 2**25])
+@pytest.mark.parametrize("classes", [10, 130])
+def test_upstream_gradient_of_the_head(classes, workspace, reduction, dtype, arguments, results):
+    """A factor of the loss, or one per row."""
+    args = arguments(70, classes, dtype)["linear_cross_entropy_with_grad"] | {"reduction": reduction}
+    args["labels"][5:20] = -100
+    dloss = np.random.default_rng(0).standard_normal(70) if reduction == "none" else -2.5
+    wide = {key: args[key].astype(np.float64) for key in ("inputs", "weight", "bias")} | {"labels": args["labels"]}
+    want = results(reference.linear_cross_entropy_with_grad(**wide, reduction=reduction, dloss=dloss))
+    got = results(fs.linear_cross_entropy_with_grad(**args, dloss=dloss, workspace=workspace))
+    for part, exact in zip(got, want, strict=True):
+        np.testing.assert_allclose(part, exact, rtol=0, atol=300 * np.finfo(dtype).eps * np.abs(exact).max(initial=1))

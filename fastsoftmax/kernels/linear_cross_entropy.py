@@ -44,6 +44,7 @@ def linear_cross_entropy_with_grad_few(
     labels: Labels,
     options: LossOptions,
     factor: float,
+    dloss: Line,
     losses: Doubles,
     dinputs: Matrix,
     dweight: Matrix,
@@ -56,7 +57,7 @@ def linear_cross_entropy_with_grad_few(
     """
     n_rows, n_features = inputs.shape
     n_classes = weight.shape[1]
-    padded_weight, no_rows = transposed(weight), np.empty(0, inputs.dtype)
+    padded_weight = transposed(weight)
     n_blocks, block_rows = blocks_of(n_rows, BLOCK_ROWS)
     strip, chains = strip_of(inputs, n_features), chains_of(n_rows)
     weight_sums = np.zeros((max(n_blocks, 1), partial_size(inputs, n_features, n_classes)))
@@ -72,7 +73,7 @@ def linear_cross_entropy_with_grad_few(
         for row in range(first, last, strip):
             stop = min(row + strip, last)
             linear_rows(flat, row, stop - row, n_features, flat_weight, bias, n_classes, logits)
-            args = LossArgs(labels, options, losses, factor, no_rows, logits)
+            args = LossArgs(labels, options, losses, factor, dloss, logits)
             bundled_rows(bundle_with_grad, (args, lane_factors(args)), logits, n_classes, Rows(row, stop), row)
             pad_rows(logits, stop - row, n_classes, grads)
             add_rows(logits, 0, stop - row, n_classes, n_classes, block_bias_sums)
@@ -86,7 +87,13 @@ def linear_cross_entropy_with_grad_few(
 
 @kernel
 def cross_entropy_with_grads(
-    logits: Matrix, labels: Labels, options: LossOptions, factor: float, losses: Doubles, dbias: Doubles
+    logits: Matrix,
+    labels: Labels,
+    options: LossOptions,
+    factor: float,
+    dloss: Line,
+    losses: Doubles,
+    dbias: Doubles,
 ):
     """Write each row's loss, replace the logits by their gradient, and add that to `dbias`.
 
@@ -96,7 +103,7 @@ def cross_entropy_with_grads(
     block_rows = -(-n_rows // (4 * BIAS_BLOCKS)) * 4
     n_blocks = -(-n_rows // block_rows)
     partial = np.zeros((n_blocks, n_classes))
-    args = LossArgs(labels, options, losses, factor, np.empty(0, logits.dtype), logits)
+    args = LossArgs(labels, options, losses, factor, dloss, logits)
     for block in prange(n_blocks):
         flat = logits.flat
         sums = column_sums(flat, n_classes)
