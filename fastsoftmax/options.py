@@ -1,6 +1,7 @@
 """Options of a loss: what may come in, every message about it, and what kernels take of it."""
 
 import math
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,6 +9,19 @@ import numpy as np
 from fastsoftmax.conversions import Array, floats
 from fastsoftmax.kernels.compiling.jit import Bound, Kernel
 from fastsoftmax.kernels.labels import total_weight
+
+# The options of a loss, in the order in which kernels take them, and what each is to a kernel.
+FIELDS = {
+    "class_weight": ("class_weight",),
+    "sample_weight": ("sample_weight",),
+    "label_smoothing": ("label_smoothing", "mean_weight"),
+    "z_loss": ("z_loss",),
+}
+
+
+def fields_of(names: Collection[str]) -> tuple[str, ...]:
+    """Give what a kernel takes for options, by their names: that is what `Kernel.variant` goes by."""
+    return tuple(field for name, fields in FIELDS.items() if name in names for field in fields)
 
 
 class Options(NamedTuple):
@@ -47,7 +61,6 @@ def checked(
     if sample_weight is not None:
         weights = _weights("sample_weight", sample_weight, shape, "a weight for each row")
         values["sample_weight"] = np.ascontiguousarray(weights, np.float64).reshape(-1)
-    divisor = total_weight.bound(dict(values)).serial(flat_labels, ignored) if values else float(counted)
     smoothing = _number("label_smoothing", label_smoothing, 1.0, "from 0 to 1")
     if smoothing:
         values["label_smoothing"] = smoothing
@@ -56,7 +69,8 @@ def checked(
     factor = _number("z_loss", z_loss, math.inf, "from 0 up")
     if factor:
         values["z_loss"] = factor
-    return Options(values, divisor)
+    has_weights = class_weight is not None or sample_weight is not None
+    return Options(values, total_weight.bound(values).serial(flat_labels, ignored) if has_weights else float(counted))
 
 
 def _number(name: str, value: object, most: float, expected: str) -> float:

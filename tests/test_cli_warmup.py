@@ -14,7 +14,8 @@ from fastsoftmax.cli import main, warmup
 from fastsoftmax.kernels.compiling import cache, target
 from fastsoftmax.kernels.cross_entropy import total_loss
 
-KERNELS = 2 * 33 + 4  # for two dtypes; the labels' count, the losses' sum, the workers and their pool are of one type
+# For two dtypes; the labels' count and their weight, the losses' sum, the workers and their pool are of one type.
+KERNELS = 2 * 32 + 5
 
 # Every public function in each dtype, on few and many classes, small and large arrays: what was compiled for that, and
 # what was found.
@@ -92,7 +93,39 @@ def test_nothing_is_left_to_compile():
     assert seconds < 20
     calls = run("-c", EVERYTHING, str(Path(__file__).parent))
     assert calls.returncode == 0, calls.stderr
-    assert calls.stdout.split() == ["0", str(KERNELS - 2)]  # all but what class weights alone ask for
+    assert calls.stdout.split() == ["0", str(KERNELS - 1)]  # all but what weights alone ask for
+
+
+# Losses with options, by every regime.
+WITH_OPTIONS = """
+import sys
+import numpy as np
+import fastsoftmax as fs
+sys.path.insert(0, sys.argv[1])
+import conftest
+from fastsoftmax.kernels import tuning
+from fastsoftmax.kernels.compiling.dispatchers import DISPATCHERS
+
+REGIMES = (10**9, 10**9, 2**30), (0, 0, 2**30), (0, 0, 0)
+for tuning.STREAM_CLASSES, tuning.STREAM_BYTES, tuning.BLOCKED_BYTES in REGIMES:
+    for classes in (5, 130):
+        calls = conftest.arguments(3, classes, np.float32)
+        for name in calls:
+            if "cross_entropy" in name:
+                options = {"class_weight": np.ones(classes), "sample_weight": np.ones(3)}
+                getattr(fs, name)(**calls[name], **options)
+                getattr(fs, name)(**calls[name], label_smoothing=0.1, z_loss=0.1, class_weight=np.ones(classes))
+print(sum(d.stats.cache_misses.total() for d in DISPATCHERS))
+"""
+
+
+def test_nothing_is_left_to_compile_of_named_options():
+    sets = [["sample_weight", "class_weight"], ["z_loss", "label_smoothing", "class_weight"]]
+    arguments = [word for names in sets for word in ("--options", *names)]
+    done = run("-m", "fastsoftmax", "warmup", "--dtype", "float32", *arguments)
+    assert (done.returncode, done.stderr) == (0, "")
+    calls = run("-c", WITH_OPTIONS, str(Path(__file__).parent))
+    assert (calls.stdout, calls.stderr) == ("0\n", "")
 
 
 @pytest.mark.parametrize(
@@ -138,7 +171,7 @@ def asked_for(monkeypatch):
     """The dtypes that are warmed up; of all kernels only the sum of the losses is compiled."""
     dtypes = []
 
-    def one_kernel(asked):
+    def one_kernel(asked, options):
         dtypes.extend(asked)
         return [("total_loss", total_loss.dispatcher, total_loss.signature(dtype)) for dtype in asked]
 
@@ -196,7 +229,7 @@ def test_report(tmp_path):
     assert header.split() == ["seconds", "IR", "lines", "assembly", "kernel"]
     seconds = [float(row.split()[0]) for row in rows]
     assert seconds == sorted(seconds, reverse=True)
-    assert len(rows) == numbers(last + "\n")[0] == KERNELS - 33
+    assert len(rows) == numbers(last + "\n")[0] == KERNELS - 32
 
 
 @pytest.mark.exhaustive

@@ -15,6 +15,7 @@ from fastsoftmax.cli.errors import InputError
 from fastsoftmax.cli.network import ACTIVATIONS
 from fastsoftmax.cli.train import TrainingError
 from fastsoftmax.kernels.compiling.target import LEVELS
+from fastsoftmax.options import FIELDS
 
 
 class _Parser(argparse.ArgumentParser):
@@ -80,6 +81,16 @@ def _add_warmup(commands: "argparse._SubParsersAction[_Parser]") -> None:
     add("--dtype", choices=warmup.DTYPES, help="only for arrays of this dtype (default: both)")
     add("--report", action="store_true", help="print what each kernel took to compile, dearest first")
     add("--into", type=Path, metavar="FOLDER", help="keep them there; processes read it as NUMBA_CACHE_DIR")
+    add(
+        "--options",
+        action="append",
+        nargs="+",
+        default=[],
+        choices=FIELDS,
+        metavar="NAME",
+        help="also what losses with these options take, all of them on; may be repeated for other sets: "
+        f"{', '.join(FIELDS)}",
+    )
     add(
         "--cpu",
         action="append",

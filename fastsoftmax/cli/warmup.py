@@ -16,6 +16,7 @@ from fastsoftmax.cli.extras import progress
 from fastsoftmax.kernels import operations, pool
 from fastsoftmax.kernels.compiling.cache import folder_of, is_kept
 from fastsoftmax.kernels.compiling.target import LEVELS
+from fastsoftmax.options import fields_of
 
 DTYPES = ("float32", "float64")
 
@@ -36,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     if args.into is not None and not args.into.is_dir():
         raise InputError(f"argument --into: expected a folder that exists, got {str(args.into)!r}")
     if args.into is None and not args.cpu:
-        return _compile_here(_dtypes(args), args.report)
+        return _compile_here(_dtypes(args), args.options, args.report)
     return max(_compile_for(cpu, args) for cpu in (args.cpu or [None]))
 
 
@@ -51,15 +52,17 @@ def _compile_for(cpu: str | None, args: argparse.Namespace) -> int:
         environment |= {"NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": LEVELS[cpu]}
     if args.into is not None:
         environment["NUMBA_CACHE_DIR"] = str(args.into.resolve())
-    options = [f"--dtype={args.dtype}"] if args.dtype else []
-    options += ["--report"] if args.report else []
-    return subprocess.run([sys.executable, "-m", "fastsoftmax", "warmup", *options], env=environment).returncode
+    command = ["--dtype", args.dtype] if args.dtype else []
+    command += ["--report"] if args.report else []
+    for names in args.options:
+        command += ["--options", *names]
+    return subprocess.run([sys.executable, "-m", "fastsoftmax", "warmup", *command], env=environment).returncode
 
 
-def _compile_here(dtypes: Sequence[str], report: bool) -> int:
+def _compile_here(dtypes: Sequence[str], options: Sequence[Sequence[str]], report: bool) -> int:
     folder = folder_of_kernels()
     start, found, kept = perf_counter(), [], 0
-    kernels = list(everything(dtypes))
+    kernels = list(everything(dtypes, options))
     for name, dispatcher, signature in progress(kernels, "compiling", "kernel"):
         seconds, compiled = perf_counter(), dispatcher.stats.cache_misses.total()
         dispatcher.compile(signature)
@@ -86,10 +89,16 @@ def _print_report(found: list[Compiled]) -> None:
         print(f"{each.seconds:8.2f} {each.ir_lines:9,} {each.assembly_lines:9,}  {each.name}")
 
 
-def everything(dtypes: Sequence[str]) -> Iterator[tuple[str, Any, Any]]:
-    """List all that is compiled, once: (name, dispatcher, signature)."""
-    seen = set()
-    for kernel in operations.kernels():
+def everything(dtypes: Sequence[str], options: Sequence[Sequence[str]] = ()) -> Iterator[tuple[str, Any, Any]]:
+    """List all that is compiled, once: (name, dispatcher, signature).
+
+    The plain kernels, and those that take options for each of some sets of them.
+    """
+    kernels, seen = list(operations.kernels()), set()
+    chosen = kernels + [
+        kernel.variant(fields) for fields in map(fields_of, options) for kernel in kernels if kernel.takes(fields)
+    ]
+    for kernel in chosen:
         for dtype in dtypes:
             signature = kernel.signature(dtype)
             if (kernel, signature) not in seen:

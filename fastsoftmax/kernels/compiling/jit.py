@@ -62,6 +62,10 @@ class Kernel(Compiled):
         self._kept = kept
         self._variants = {}
 
+    def takes(self, options: tuple[str, ...]) -> bool:
+        """Whether there is a variant for some options."""
+        return bool(options) and self.parameters.known.issuperset(options)
+
     def variant(self, options: tuple[str, ...]) -> "Kernel":
         """Give the kernel that takes some options, by their names in order."""
         if options not in self._variants:
@@ -138,6 +142,7 @@ class _Parameters:
             name: kind for name, kind in own.items() if hasattr(kind, "_field_defaults") and isinstance(kind, type)
         }
         fields = {field: kind for group in groups.values() for field, kind in group.__annotations__.items()}
+        self.known = {field for group in groups.values() for field in group._field_defaults}
         # Options come first, so that they can be bound before the call.
         self.kinds = {field: fields[field] for field in options}
         for name, kind in own.items():
