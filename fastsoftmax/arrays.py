@@ -37,14 +37,15 @@ def matrix(name: str, value: object, rows: int | None = None, columns: int | Non
 
 def class_axis(name: str, array: Array, axis: object) -> int:
     """Take the axis of the classes as a number from 0; there must be a class."""
+    shape = array.shape  # NumPy makes a tuple of it each time
     index = integer("axis", axis)
-    if not -array.ndim <= index < array.ndim:
+    if not -len(shape) <= index < len(shape):
         if array.ndim == 0:
             raise ValueError(f"{name}: expected at least one axis, that of the classes, got a scalar")
         raise ValueError(f"axis: expected one of the {array.ndim} axes of {name}, got {index}")
-    if array.shape[index] == 0:
-        raise ValueError(f"{name}: expected at least one class, got shape {array.shape} with axis {index}")
-    return index % array.ndim
+    if shape[index] == 0:
+        raise ValueError(f"{name}: expected at least one class, got shape {shape} with axis {index}")
+    return index % len(shape)
 
 
 def rows_of(array: Array, axis: int) -> Array:
@@ -213,7 +214,8 @@ def integer(name: str, value: object) -> int:
 
 def row_shape(array: Array, axis: int) -> tuple[int, ...]:
     """Give the shape without the axis of the classes."""
-    return array.shape[:axis] + array.shape[axis + 1 :]
+    shape = array.shape
+    return shape[:axis] + shape[axis + 1 :]
 
 
 def check_reduction(reduction: object) -> None:
