@@ -82,8 +82,8 @@ def logsumexp_row(logits, row, following):
     else:
         top = splat(logits, row.top)
         scale = scale_of(top)
-        e_top = first_lane(exp_scaled(top, scale))
         sums = exp_sum(exp_scaled, logits, row, scale, following=following)
+        e_top = first_lane(exp_scaled(top, scale))  # not before: the loop has a register more then
         total, m_next = sums.others, sums.next_top
         log_sum = log_sum_of(logits, total - e_top, e_top)
         share = e_top / total
