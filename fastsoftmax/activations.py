@@ -1,6 +1,6 @@
 """Softmax, log-softmax and logsumexp with their backward."""
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -9,8 +9,10 @@ from fastsoftmax.conversions import Array
 from fastsoftmax.kernels import operations
 from fastsoftmax.kernels.regimes import RowKernels
 
+Axis: TypeAlias = int | tuple[int, ...] | None
 
-def softmax(logits: object, *, axis: int = -1, out: Array | None = None) -> Array:
+
+def softmax(logits: object, *, axis: Axis = -1, out: Array | None = None) -> Array:
     r"""Compute the probabilities of the classes.
 
     .. math:: a_j = e^{z_j} / \sum_s e^{z_s}
@@ -18,9 +20,9 @@ def softmax(logits: object, *, axis: int = -1, out: Array | None = None) -> Arra
     Parameters
     ----------
     logits : array_like of float32 or float64
-        z, of any shape with at least one class. Integers are taken as float64.
-    axis : int
-        The axis of the classes.
+        z, of any shape. Integers are taken as float64.
+    axis : int, tuple of int, or None
+        The axis of the classes, or several that are one list of classes together; None for all.
     out : ndarray, optional
         Receives the result: shape and dtype of `logits`. ``out=logits`` works in place.
 
@@ -28,7 +30,7 @@ def softmax(logits: object, *, axis: int = -1, out: Array | None = None) -> Arra
     -------
     ndarray
         a, shape and dtype of `logits`; `out` if given. −inf gives exactly 0; a row that holds NaN or +inf, or nothing
-        but −inf, is NaN, as in SciPy.
+        but −inf, is NaN, as in SciPy; of no classes it is empty.
 
     Raises
     ------
@@ -45,7 +47,7 @@ def softmax(logits: object, *, axis: int = -1, out: Array | None = None) -> Arra
     return _row_by_row(operations.SOFTMAX, axis, out, logits=logits)
 
 
-def log_softmax(logits: object, *, axis: int = -1, out: Array | None = None) -> Array:
+def log_softmax(logits: object, *, axis: Axis = -1, out: Array | None = None) -> Array:
     r"""Compute the logarithms of the classes' probabilities.
 
     .. math:: \log a_j = (z_j - m) - \log \sum_s e^{z_s - m}, \quad m = \max_s z_s
@@ -56,9 +58,9 @@ def log_softmax(logits: object, *, axis: int = -1, out: Array | None = None) -> 
     Parameters
     ----------
     logits : array_like of float32 or float64
-        z, of any shape with at least one class. Integers are taken as float64.
-    axis : int
-        The axis of the classes.
+        z, of any shape. Integers are taken as float64.
+    axis : int, tuple of int, or None
+        The axis of the classes, or several that are one list of classes together; None for all.
     out : ndarray, optional
         Receives the result: shape and dtype of `logits`. ``out=logits`` works in place.
 
@@ -81,7 +83,7 @@ def log_softmax(logits: object, *, axis: int = -1, out: Array | None = None) -> 
     return _row_by_row(operations.LOG_SOFTMAX, axis, out, logits=logits)
 
 
-def logsumexp(logits: object, *, axis: int = -1, keepdims: bool = False, out: Array | None = None) -> Any:
+def logsumexp(logits: object, *, axis: Axis = -1, keepdims: bool = False, out: Array | None = None) -> Any:
     r"""Compute the logarithm of the sum of exponentials.
 
     .. math:: lse = m + \log \sum_j e^{z_j - m}, \quad m = \max_j z_j
@@ -89,19 +91,19 @@ def logsumexp(logits: object, *, axis: int = -1, keepdims: bool = False, out: Ar
     Parameters
     ----------
     logits : array_like of float32 or float64
-        z, of any shape with at least one class. Integers are taken as float64.
-    axis : int
-        The axis of the classes.
+        z, of any shape. Integers are taken as float64.
+    axis : int, tuple of int, or None
+        The axis of the classes, or several that are one list of classes together; None for all.
     keepdims : bool
-        Keep that axis, with length one.
+        Keep those axes, with length one.
     out : ndarray, optional
         Receives the result: the shape of the result, dtype of `logits`.
 
     Returns
     -------
     ndarray or scalar
-        The shape of `logits` without the axis of the classes; a scalar for a single row. Infinities and NaN as in
-        SciPy.
+        The shape of `logits` without the axes of the classes; a scalar for a single row. Infinities and NaN as in
+        SciPy; −inf of no classes.
 
     Raises
     ------
@@ -115,21 +117,23 @@ def logsumexp(logits: object, *, axis: int = -1, keepdims: bool = False, out: Ar
     1000.6931471805599
     """
     array = conversions.floats("logits", logits)
-    axis = arrays.class_axis("logits", array, axis)
-    kept = (1,) if keepdims else ()
-    shape = array.shape[:axis] + kept + array.shape[axis + 1 :]
+    axes = arrays.class_axes("logits", array, axis)
+    shape = arrays.shape_without(array, axes, keepdims)
     if out is not None:
         arrays.check_out(out, shape, array.dtype)
-    rows = arrays.rows_of(array, axis)
+    rows = arrays.rows_of_axes(array, axes)
     lse = np.empty(len(rows), array.dtype)
-    threads.run(operations.LOGSUMEXP.choose([rows], lse), rows.size, rows, lse)
+    if rows.shape[1]:
+        threads.run(operations.LOGSUMEXP.choose([rows], lse), rows.size, rows, lse)
+    else:
+        lse[...] = -np.inf
     if out is None:
         return lse.reshape(shape)[()]
     out[...] = lse.reshape(shape)
     return out
 
 
-def softmax_backward(probs: object, dprobs: object, *, axis: int = -1, out: Array | None = None) -> Array:
+def softmax_backward(probs: object, dprobs: object, *, axis: Axis = -1, out: Array | None = None) -> Array:
     r"""Compute the gradient of the logits behind a softmax.
 
     .. math:: \partial L / \partial z_j = a_j \left(g_j - \sum_s a_s g_s\right), \quad g = \partial L / \partial a
@@ -142,8 +146,8 @@ def softmax_backward(probs: object, dprobs: object, *, axis: int = -1, out: Arra
         a, what `softmax` gave.
     dprobs : array_like
         g, shape and dtype of `probs`.
-    axis : int
-        The axis of the classes.
+    axis : int, tuple of int, or None
+        The axis of the classes, or several that are one list of classes together; None for all.
     out : ndarray, optional
         Receives the result: shape and dtype of `probs`; either input works in place.
 
@@ -166,7 +170,7 @@ def softmax_backward(probs: object, dprobs: object, *, axis: int = -1, out: Arra
     return _row_by_row(operations.SOFTMAX_BACKWARD, axis, out, probs=probs, dprobs=dprobs)
 
 
-def log_softmax_backward(log_probs: object, dlog_probs: object, *, axis: int = -1, out: Array | None = None) -> Array:
+def log_softmax_backward(log_probs: object, dlog_probs: object, *, axis: Axis = -1, out: Array | None = None) -> Array:
     r"""Compute the gradient of the logits behind a log-softmax.
 
     .. math:: \partial L / \partial z_j = g_j - a_j \sum_s g_s, \quad g = \partial L / \partial \log a
@@ -177,8 +181,8 @@ def log_softmax_backward(log_probs: object, dlog_probs: object, *, axis: int = -
         log a, what `log_softmax` gave.
     dlog_probs : array_like
         g, shape and dtype of `log_probs`.
-    axis : int
-        The axis of the classes.
+    axis : int, tuple of int, or None
+        The axis of the classes, or several that are one list of classes together; None for all.
     out : ndarray, optional
         Receives the result: shape and dtype of `log_probs`; either input works in place.
 
@@ -238,19 +242,38 @@ def softmax_jacobian(probs: object, *, axis: int = -1) -> Array:
         return reference.softmax_jacobian(array, axis=axis)
 
 
-def _row_by_row(kernels: RowKernels, axis: int, out: Array | None, **inputs: object) -> Array:
+def _row_by_row(kernels: RowKernels, axis: Axis, out: Array | None, **inputs: object) -> Array:
     """Run a kernel whose inputs and result all have one shape and dtype."""
     found = [conversions.floats(name, value) for name, value in inputs.items()]
     if len(found) > 1:
         found = _alike(inputs, found)
     name, first = next(iter(inputs)), found[0]
-    axis = arrays.class_axis(name, first, axis)
+    axes = arrays.class_axes(name, first, axis)
     if out is not None:
         arrays.check_out(out, first.shape, first.dtype)
+    if first.size == 0:
+        return np.empty_like(first) if out is None else out
+    if len(axes) != 1:
+        return _over_axes(kernels, axes, out, found)
+    (index,) = axes
+    return _over_axis(kernels, index, out, found)
+
+
+def _over_axis(kernels: RowKernels, axis: int, out: Array | None, found: list[Array]) -> Array:
+    first = found[0]
     rows_in = [arrays.rows_of(array, axis) for array in found]
     rows = arrays.rows_for(out, first, axis, rows_in)
     threads.run(kernels.choose(rows_in, rows), rows.size, *rows_in, rows)
     return arrays.deliver(rows, out, first, axis)
+
+
+def _over_axes(kernels: RowKernels, axes: tuple[int, ...], out: Array | None, found: list[Array]) -> Array:
+    """Take several axes for one, and put its classes back where they were."""
+    first = found[0]
+    rows = _over_axis(kernels, 1, None, [arrays.rows_of_axes(array, axes) for array in found])
+    ends = range(first.ndim - len(axes), first.ndim)
+    result = np.moveaxis(rows.reshape(np.moveaxis(first, axes, ends).shape), ends, axes)
+    return arrays.settle(result, out)
 
 
 def _alike(inputs: dict[str, object], found: list[Array]) -> list[Array]:

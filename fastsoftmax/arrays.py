@@ -48,6 +48,46 @@ def class_axis(name: str, array: Array, axis: object) -> int:
     return index % len(shape)
 
 
+def class_axes(name: str, array: Array, axis: object) -> tuple[int, ...]:
+    """Take one axis or several as numbers from 0, in order; None for all."""
+    n_axes = array.ndim
+    if type(axis) is int and -n_axes <= axis < n_axes:
+        return (axis % n_axes,)
+    if axis is None:
+        return tuple(range(n_axes))
+    given = axis if isinstance(axis, (tuple, list)) else (axis,)
+    if n_axes == 0 and given:
+        raise ValueError(f"{name}: expected at least one axis, that of the classes, got a scalar")
+    axes = tuple(sorted([_axis(name, n_axes, each) for each in given]))
+    if len(set(axes)) != len(axes):
+        raise ValueError(f"axis: expected each axis once, got {axis}")
+    return axes
+
+
+def _axis(name: str, n_axes: int, axis: object) -> int:
+    index = integer("axis", axis)
+    if not -n_axes <= index < n_axes:
+        raise ValueError(f"axis: expected one of the {n_axes} axes of {name}, got {index}")
+    return index % n_axes
+
+
+def shape_without(array: Array, axes: tuple[int, ...], keepdims: bool = False) -> tuple[int, ...]:
+    """Give the shape without some axes, or with a length of one in their places."""
+    shape = array.shape
+    if keepdims:
+        return tuple(1 if i in axes else shape[i] for i in range(len(shape)))
+    return tuple(shape[i] for i in range(len(shape)) if i not in axes)
+
+
+def rows_of_axes(array: Array, axes: tuple[int, ...]) -> Array:
+    """View or copy an array as contiguous rows whose classes are all along some axes."""
+    if len(axes) == 1 and array.shape[axes[0]]:
+        return rows_of(array, axes[0])
+    n_classes = math.prod(array.shape[i] for i in axes)
+    rows = np.moveaxis(array, axes, range(array.ndim - len(axes), array.ndim))
+    return contiguous(rows.reshape(math.prod(shape_without(array, axes)), n_classes))
+
+
 def rows_of(array: Array, axis: int) -> Array:
     """View or copy an array as contiguous rows of classes."""
     if axis != array.ndim - 1:

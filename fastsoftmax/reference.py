@@ -3,9 +3,10 @@
 X (N, D) inputs; W (D, C) weight; b (C,) bias; z (N, C) logits; a (N, C) probs; y (N,) labels.
 
 Arrays are float32 or float64, and every function computes and returns in the dtype it is given. Unless a
-function says otherwise its result has the shape of its first argument. ``axis`` is the class axis. ``out``
-receives the result and is returned; it may be an input of that shape (in place), and nothing else is written
-to. Input is taken as valid: nothing is checked.
+function says otherwise its result has the shape of its first argument. ``axis`` is the class axis, in the
+softmax family also a tuple of axes whose classes are one list, or None for all of them. ``out`` receives
+the result and is returned; it may be an input of that shape (in place), and nothing else is written to.
+Input is taken as valid: nothing is checked.
 """
 
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -16,6 +17,7 @@ import numpy.typing as npt
 Array: TypeAlias = npt.NDArray[np.floating[Any]]
 Labels: TypeAlias = npt.NDArray[np.integer[Any]]
 Loss: TypeAlias = Array | np.floating[Any]
+Axis: TypeAlias = int | tuple[int, ...] | None
 Reduction: TypeAlias = Literal["mean", "sum", "none"]
 
 
@@ -32,14 +34,14 @@ def _quiet() -> np.errstate:
     return np.errstate(divide="ignore", over="ignore", invalid="ignore")
 
 
-def _finite_max(logits: Array, axis: int) -> Array:
+def _finite_max(logits: Array, axis: Axis) -> Array:
     # 0 in place of an infinite maximum: log Σ exp is then ±inf by itself, and not inf − inf.
-    m: Array = logits.max(axis=axis, keepdims=True)
+    m: Array = logits.max(axis=axis, keepdims=True, initial=-np.inf)
     m[~np.isfinite(m)] = 0
     return m
 
 
-def softmax(logits: Array, *, axis: int = -1, out: Array | None = None) -> Array:
+def softmax(logits: Array, *, axis: Axis = -1, out: Array | None = None) -> Array:
     """Softmax, a_j = exp(z_j − m) / Σ_s exp(z_s − m) with m = max_s z_s.
 
     A class of logit −inf has probability 0. A row that holds NaN or +inf, or only −inf, is NaN throughout.
@@ -48,13 +50,13 @@ def softmax(logits: Array, *, axis: int = -1, out: Array | None = None) -> Array
     [[0.25, 0.75], [0.8, 0.2]]
     """
     with _quiet():
-        probs: Array = np.subtract(logits, logits.max(axis=axis, keepdims=True), out=out)
+        probs: Array = np.subtract(logits, logits.max(axis=axis, keepdims=True, initial=-np.inf), out=out)
         np.exp(probs, out=probs)
         probs /= probs.sum(axis=axis, keepdims=True)
     return probs
 
 
-def log_softmax(logits: Array, *, axis: int = -1, out: Array | None = None) -> Array:
+def log_softmax(logits: Array, *, axis: Axis = -1, out: Array | None = None) -> Array:
     """Logarithm of the softmax, log a_j = (z_j − m) − log Σ_s exp(z_s − m).
 
     A row that holds NaN, or only −inf, is NaN throughout; beside a +inf, itself NaN, the others are −inf.
@@ -69,7 +71,7 @@ def log_softmax(logits: Array, *, axis: int = -1, out: Array | None = None) -> A
     return log_probs
 
 
-def logsumexp(logits: Array, *, axis: int = -1, keepdims: bool = False, out: Array | None = None) -> Loss:
+def logsumexp(logits: Array, *, axis: Axis = -1, keepdims: bool = False, out: Array | None = None) -> Loss:
     """Logarithm of the sum of exponentials, lse = m + log Σ_s exp(z_s − m).
 
     The result has the shape of `logits` without the class axis, or with one class where `keepdims`; for 1-D
@@ -88,7 +90,7 @@ def logsumexp(logits: Array, *, axis: int = -1, keepdims: bool = False, out: Arr
     return lse
 
 
-def softmax_backward(probs: Array, dprobs: Array, *, axis: int = -1, out: Array | None = None) -> Array:
+def softmax_backward(probs: Array, dprobs: Array, *, axis: Axis = -1, out: Array | None = None) -> Array:
     """Gradient through the softmax, ∂L/∂z_j = a_j (g_j − Σ_s a_s g_s) with g = ∂L/∂a.
 
     `probs` is what `softmax` returned; `dprobs`, of its shape, the gradient with respect to it.
@@ -103,7 +105,7 @@ def softmax_backward(probs: Array, dprobs: Array, *, axis: int = -1, out: Array 
         return np.multiply(probs, dlogits, out=dlogits if out is None else out)
 
 
-def log_softmax_backward(log_probs: Array, dlog_probs: Array, *, axis: int = -1, out: Array | None = None) -> Array:
+def log_softmax_backward(log_probs: Array, dlog_probs: Array, *, axis: Axis = -1, out: Array | None = None) -> Array:
     """Gradient through the log softmax, ∂L/∂z_j = g_j − exp(log a_j) Σ_s g_s with g = ∂L/∂(log a).
 
     `log_probs` is what `log_softmax` returned; `dlog_probs`, of its shape, the gradient with respect to it.

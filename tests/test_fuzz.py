@@ -197,7 +197,7 @@ def wrong_shape(draw, call, dtype):
 
 def wrong_option(draw, call, dtype):
     wrong = {
-        "axis": [4, -5, 10**30, None, 1.5, "0", (0,)],
+        "axis": [4, -5, 10**30, 1.5, "0", (9,), *([None, (0,)] if "labels" in call else [])],
         "reduction": ["", None, "MEAN", 3, ["mean"], np.array("mean"), {}],
         "ignore_index": [None, 1.5, "0", 2**63, 10**30],
         "workspace": [0, -1, None, 1e6, "64 MB", [1]],
