@@ -30,7 +30,7 @@ def guarded():
         assert mprotect(guard.ctypes.data, PAGE, 0) == 0
     return memory
 
-memories = [guarded() for _ in range(8)]
+memories = [guarded() for _ in range(12)]
 """
 
 CALLS = """
@@ -43,10 +43,11 @@ def place(array, memory, at_end):
 def arrays(name, rows, features, classes, dtype):
     rng = np.random.default_rng(0)
     shapes = (rows, features), (features, classes), (classes,), (rows, classes), (rows,)
-    x, w, b, z, one_a_row = (rng.standard_normal(shape).astype(dtype) for shape in shapes)
-    known = {"inputs": x, "weight": w, "bias": b, "labels": rng.integers(classes, size=rows), "dloss": one_a_row}
+    x, w, b, z, per_row = (rng.standard_normal(shape).astype(dtype) for shape in shapes)
+    known = {"inputs": x, "weight": w, "bias": b, "labels": rng.integers(classes, size=rows), "dloss": per_row}
+    known |= {"class_weight": abs(b), "sample_weight": abs(per_row).astype(np.float64)}
     known |= dict.fromkeys(("logits", "probs", "dprobs", "log_probs", "dlog_probs", "doutputs"), z)
-    known["out"] = {"logsumexp": one_a_row, "weight_grad": w, "bias_grad": b, "input_grad": x}.get(name, z)
+    known["out"] = {"logsumexp": per_row, "weight_grad": w, "bias_grad": b, "input_grad": x}.get(name, z)
     if name == "linear_cross_entropy_with_grad":
         known |= {"dinputs": x, "dweight": w, "dbias": b}
     taken = [*inspect.signature(getattr(fs, name)).parameters, *fs.LinearGrads._fields]
@@ -73,7 +74,10 @@ for name in fs.__all__:
             options["workspace"] = 2000
         if "dweight" in args:
             args["out"] = fs.LinearGrads(*(args.pop(gradient) for gradient in fs.LinearGrads._fields))
+        weights = {key: args.pop(key) for key in ("class_weight", "sample_weight") if key in args}
         getattr(fs, name)(**args, **options)
+        if weights and at_end:
+            getattr(fs, name)(**args, **options, **weights, label_smoothing=0.1, z_loss=0.1)
 """
 
 
