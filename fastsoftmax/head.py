@@ -169,7 +169,9 @@ def linear_cross_entropy_with_grad(
         divisor = given.divisor
     rows = _rows_of_a_chunk(x, w, workspace)
     factor, row_factors = arrays.upstream(dloss, reduction, y.shape, x.dtype)
-    targets = _targets(out, x, w, b, y, row_factors, inputs_grad, bias is not None)
+    targets = _targets(
+        out, (x, w, b), (y, row_factors, *(given.arrays if given else ())), inputs_grad, bias is not None
+    )
     dinputs, dweight, dbias = targets
     if reduction == "mean":
         factor = options.mean_factor(factor, divisor, counted)
@@ -202,11 +204,12 @@ def linear_cross_entropy_with_grad(
 
 
 def _targets(
-    out: object, x: Array, w: Array, b: Array, y: Array, factors: Array, inputs_grad: bool, has_bias: bool
+    out: object, layer: tuple[Array, Array, Array], others: tuple[Array, ...], inputs_grad: bool, has_bias: bool
 ) -> tuple[Array, Array, Array]:
     """Give the arrays to compute the gradients in, those of `out` where they can be written to themselves."""
     if not (out is None or (isinstance(out, tuple) and len(out) == 3)):
         raise TypeError(f"out: expected LinearGrads or None, got {type(out).__name__}")
+    x, w, b = layer
     given = dict(zip(LinearGrads._fields, out or (None, None, None), strict=True))
     for name, exists in (("dinputs", inputs_grad), ("dbias", has_bias)):
         if given[name] is not None and not exists:
@@ -215,7 +218,7 @@ def _targets(
 
     def target(name: str, shape: tuple[int, ...]) -> Array:
         aligned = name == "dinputs"
-        return arrays.buffer(given[name], shape, x.dtype, x, w, b, y, factors, name=f"out.{name}", aligned=aligned)
+        return arrays.buffer(given[name], shape, x.dtype, *layer, *others, name=f"out.{name}", aligned=aligned)
 
     targets = (
         target("dinputs", x.shape if inputs_grad else (0, 0)),

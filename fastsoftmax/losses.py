@@ -180,7 +180,7 @@ def cross_entropy_with_grad(
     if reduction == "mean":
         factor = options.mean_factor(factor, divisor, counted)
     rows = arrays.rows_of(array, axis)
-    dlogits = arrays.rows_for(out, array, axis, (rows, flat_labels, row_factors))
+    dlogits = arrays.rows_for(out, array, axis, (rows, flat_labels, row_factors, *(given.arrays if given else ())))
     losses = np.empty(len(rows))
     kernel = operations.CROSS_ENTROPY_WITH_GRAD.choose([rows], dlogits)
     bound = given.bound(kernel) if given else kernel

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastsoftmax.arrays import contiguous
 from fastsoftmax.conversions import Array, floats
 from fastsoftmax.kernels.compiling.jit import Bound, Kernel
 from fastsoftmax.kernels.labels import total_weight
@@ -29,6 +30,11 @@ class Options(NamedTuple):
 
     values: dict[str, Any]
     divisor: float  # of the mean: how many rows count, or the sum of their labels' weights
+
+    @property
+    def arrays(self) -> tuple[Array, ...]:
+        """Arrays that kernels read: no result may be written to them."""
+        return tuple(value for value in self.values.values() if isinstance(value, np.ndarray))
 
     def bound(self, kernel: Kernel, rows: slice = slice(None)) -> Bound:
         """Give a kernel that takes these options, with their values for some of the rows."""
@@ -55,12 +61,10 @@ def checked(
     (dtype, n_classes), (flat_labels, shape, ignored, counted) = logits, labels
     values: dict[str, Any] = {}
     if class_weight is not None:
-        weights = _weights("class_weight", class_weight, (n_classes,), "a weight for each class")
-        with np.errstate(all="ignore"):
-            values["class_weight"] = np.ascontiguousarray(weights, dtype)
+        values["class_weight"] = _weights("class_weight", class_weight, (n_classes,), "a weight for each class", dtype)
     if sample_weight is not None:
-        weights = _weights("sample_weight", sample_weight, shape, "a weight for each row")
-        values["sample_weight"] = np.ascontiguousarray(weights, np.float64).reshape(-1)
+        weights = _weights("sample_weight", sample_weight, shape, "a weight for each row", np.dtype(np.float64))
+        values["sample_weight"] = weights.reshape(-1)
     smoothing = _number("label_smoothing", label_smoothing, 1.0, "from 0 to 1")
     if smoothing:
         values["label_smoothing"] = smoothing
@@ -82,11 +86,13 @@ def _number(name: str, value: object, most: float, expected: str) -> float:
     return float(value)
 
 
-def _weights(name: str, value: object, shape: tuple[int, ...], what: str) -> Array:
-    """Take weights of a shape."""
+def _weights(name: str, value: object, shape: tuple[int, ...], what: str, dtype: np.dtype[Any]) -> Array:
+    """Take weights of a shape, in a dtype."""
     weights = floats(name, value)
     if weights.shape != shape:
         raise ValueError(f"{name}: expected shape {shape}, {what}, got {weights.shape}")
+    with np.errstate(all="ignore"):  # what is too large is infinite
+        weights = contiguous(weights.astype(dtype, copy=False))
     wrong = ~((weights >= 0) & (weights < math.inf))
     if wrong.any():
         first = np.unravel_index(int(wrong.argmax()), shape)

@@ -276,3 +276,33 @@ def test_upstream_gradient_of_the_head(classes, workspace, reduction, dtype, arg
     got = results(fs.linear_cross_entropy_with_grad(**args, dloss=dloss, workspace=workspace))
     for part, exact in zip(got, want, strict=True):
         np.testing.assert_allclose(part, exact, rtol=0, atol=300 * np.finfo(dtype).eps * np.abs(exact).max(initial=1))
+
+
+@pytest.mark.parametrize("classes", [10, 130])
+def test_out_over_weights(classes, dtype, twin, assert_same_bits):
+    """The answer is as if `out` did not overlap them."""
+    z = np.random.default_rng(0).standard_normal((classes, classes)).astype(dtype)
+    y = np.arange(classes)
+    for name, weights_dtype in (("class_weight", dtype), ("sample_weight", np.float64)):
+        weights = weights_of(classes, weights_dtype)
+        want = fs.cross_entropy_with_grad(z, y, **{name: weights}, reduction="none")
+        room = np.zeros(2 * z.size, dtype)
+        room[: weights.nbytes // room.itemsize] = weights.view(dtype)
+        out, same = room[: z.size].reshape(z.shape), room[: weights.nbytes // room.itemsize].view(weights_dtype)
+        assert_same_bits(fs.cross_entropy_with_grad(z, y, **{name: same}, reduction="none", out=out), want)
+
+
+@pytest.mark.usefixtures("serial")
+def test_weights_of_any_kind(dtype, assert_same_bits):
+    """Lists, integers, other floats, read-only and strided ones: nothing is compiled for them."""
+    from fastsoftmax.kernels.compiling.dispatchers import DISPATCHERS
+
+    z, y = np.random.default_rng(0).standard_normal((4, 3)).astype(dtype), [0, 1, 2, 2]
+    want = fs.cross_entropy(z, y, class_weight=np.array([1, 2, 0], dtype), sample_weight=np.array([1.0, 0, 3, 2]))
+    compiled = sum(len(dispatcher.overloads) for dispatcher in DISPATCHERS)
+    read_only = np.array([1, 2, 0], dtype)
+    read_only.flags.writeable = False
+    for w in ([1, 2, 0], (1.0, 2.0, 0.0), np.float64([1, 2, 0]), read_only, np.array([1, 9, 2, 9, 0, 9], dtype)[::2]):
+        for s in ([1, 0, 3, 2], np.float32([1, 0, 3, 2]), np.uint8([1, 0, 3, 2])):
+            assert_same_bits(fs.cross_entropy(z, y, class_weight=w, sample_weight=s), want)
+    assert sum(len(dispatcher.overloads) for dispatcher in DISPATCHERS) == compiled
