@@ -9,6 +9,7 @@ from fastsoftmax.activations import (
     softmax_backward,
     softmax_jacobian,
 )
+from fastsoftmax.curvature import cross_entropy_hvp
 from fastsoftmax.head import linear_cross_entropy, linear_cross_entropy_with_grad
 from fastsoftmax.layer import bias_grad, input_grad, linear, linear_backward, weight_grad
 from fastsoftmax.losses import cross_entropy, cross_entropy_with_grad
@@ -19,6 +20,7 @@ __all__ = [
     "__version__",
     "bias_grad",
     "cross_entropy",
+    "cross_entropy_hvp",
     "cross_entropy_with_grad",
     "input_grad",
     "linear",

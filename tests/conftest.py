@@ -197,6 +197,7 @@ def arguments(rows, classes, dtype, features=5):
         "softmax_jacobian": {"probs": probs},
         "cross_entropy": {"logits": z, "labels": y, "reduction": "none"},
         "cross_entropy_with_grad": {"logits": z, "labels": y, "reduction": "none"},
+        "cross_entropy_hvp": {"logits": z, "labels": y, "vector": g, "reduction": "none"},
         "linear": layer,
         "weight_grad": {"inputs": x, "doutputs": g},
         "bias_grad": {"doutputs": g},

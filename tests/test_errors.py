@@ -26,6 +26,7 @@ def calls():
         "softmax_jacobian": {"probs": z},
         "cross_entropy": {"logits": z, "labels": y},
         "cross_entropy_with_grad": {"logits": z, "labels": y},
+        "cross_entropy_hvp": {"logits": z, "labels": y, "vector": g},
         "linear": layer,
         "weight_grad": {"inputs": x, "doutputs": g},
         "bias_grad": {"doutputs": g},
@@ -43,6 +44,7 @@ RESULTS = {
     "softmax_backward": (ROWS, CLASSES),
     "log_softmax_backward": (ROWS, CLASSES),
     "cross_entropy_with_grad": (ROWS, CLASSES),
+    "cross_entropy_hvp": (ROWS, CLASSES),
     "linear": (ROWS, CLASSES),
     "weight_grad": (FEATURES, CLASSES),
     "bias_grad": (CLASSES,),
@@ -52,7 +54,7 @@ FLOATS = [(name, argument) for name, args in calls().items() for argument in arg
 WITH_LABELS = [name for name, args in calls().items() if "labels" in args]
 WITH_AXIS = [name for name, args in calls().items() if {"logits", "probs", "log_probs"} & set(args)]
 # The others take several axes, and no classes: see test_axes.
-WITH_ONE_AXIS = ["cross_entropy", "cross_entropy_with_grad", "softmax_jacobian"]
+WITH_ONE_AXIS = ["cross_entropy", "cross_entropy_with_grad", "cross_entropy_hvp", "softmax_jacobian"]
 HEADS = ["linear_cross_entropy", "linear_cross_entropy_with_grad"]
 LOSSES = ["cross_entropy", "cross_entropy_with_grad"]
 

@@ -237,6 +237,7 @@ def shapes_of(name, rows, classes, features, shape, lead):
         "softmax_jacobian": ({"probs": shape}, None),
         "cross_entropy": ({"logits": shape, "labels": lead}, None),
         "cross_entropy_with_grad": ({"logits": shape, "labels": lead}, shape),
+        "cross_entropy_hvp": ({"logits": shape, "labels": lead, "vector": shape}, shape),
         "linear": (layer, z),
         "weight_grad": ({"inputs": x, "doutputs": z}, w),
         "bias_grad": ({"doutputs": z}, (classes,)),
@@ -352,6 +353,10 @@ def row_by_row_slack(name, args, parts, dtype):
         return [size if args["keepdims"] else size.squeeze(args["axis"])]
     if "cross_entropy" not in name:
         return [size]
+    if name == "cross_entropy_hvp":
+        with np.errstate(invalid="ignore", over="ignore"):
+            eps = np.finfo(dtype).eps
+            return [(size + 8 * eps) * np.abs(args["vector"]).max(axis=args["axis"], keepdims=True, initial=0)]
     rows = size.squeeze(args["axis"])
     return [rows if args["reduction"] == "none" else rows.sum(), 0][: len(parts)]
 

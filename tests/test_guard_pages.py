@@ -46,7 +46,7 @@ def arrays(name, rows, features, classes, dtype):
     x, w, b, z, per_row = (rng.standard_normal(shape).astype(dtype) for shape in shapes)
     known = {"inputs": x, "weight": w, "bias": b, "labels": rng.integers(classes, size=rows), "dloss": per_row}
     known |= {"class_weight": abs(b), "sample_weight": abs(per_row).astype(np.float64)}
-    known |= dict.fromkeys(("logits", "probs", "dprobs", "log_probs", "dlog_probs", "doutputs"), z)
+    known |= dict.fromkeys(("logits", "vector", "probs", "dprobs", "log_probs", "dlog_probs", "doutputs"), z)
     known["out"] = {"logsumexp": per_row, "weight_grad": w, "bias_grad": b, "input_grad": x}.get(name, z)
     if name == "linear_cross_entropy_with_grad":
         known |= {"dinputs": x, "dweight": w, "dbias": b}
