@@ -6,10 +6,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastsoftmax import threads
 from fastsoftmax.arrays import contiguous
 from fastsoftmax.conversions import Array, floats
 from fastsoftmax.kernels.compiling.jit import Bound, Kernel
-from fastsoftmax.kernels.labels import total_weight
+from fastsoftmax.kernels.operations import HELPERS
 
 # The options of a loss, in the order in which kernels take them, and what each is to a kernel.
 FIELDS = {
@@ -69,12 +70,19 @@ def checked(
     if smoothing:
         values["label_smoothing"] = smoothing
         w = values.get("class_weight")
-        values["mean_weight"] = 1.0 if w is None else float(w.sum(dtype=np.longdouble) / n_classes)
+        values["mean_weight"] = 1.0 if w is None else HELPERS.total_class_weight.serial(w) / n_classes
     factor = _number("z_loss", z_loss, math.inf, "from 0 up")
     if factor:
         values["z_loss"] = factor
     has_weights = class_weight is not None or sample_weight is not None
-    return Options(values, total_weight.bound(values).serial(flat_labels, ignored) if has_weights else float(counted))
+    return Options(values, _total_weight(flat_labels, ignored, values) if has_weights else float(counted))
+
+
+def _total_weight(labels: Array, ignored: int, values: dict[str, Any]) -> float:
+    """Add up what the rows weigh in a mean."""
+    weights = np.empty(labels.size)
+    threads.run(HELPERS.row_weights.bound(values), labels.size, labels, ignored, weights)
+    return float(HELPERS.total_loss.serial(weights))
 
 
 def _number(name: str, value: object, most: float, expected: str) -> float:
@@ -93,8 +101,8 @@ def _weights(name: str, value: object, shape: tuple[int, ...], what: str, dtype:
         raise ValueError(f"{name}: expected shape {shape}, {what}, got {weights.shape}")
     with np.errstate(all="ignore"):  # what is too large is infinite
         weights = contiguous(weights.astype(dtype, copy=False))
-    wrong = ~((weights >= 0) & (weights < math.inf))
-    if wrong.any():
+    if weights.size and not (weights.min() >= 0 and weights.max() < math.inf):  # a NaN is the least, too
+        wrong = ~((weights >= 0) & (weights < math.inf))
         first = np.unravel_index(int(wrong.argmax()), shape)
         place = ", ".join(str(i) for i in first) or "0"
         raise ValueError(f"{name}: expected finite weights from 0 up, got {weights[first]} at {place}")

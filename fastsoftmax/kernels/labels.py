@@ -1,13 +1,17 @@
 """Class labels, checked before anything is read or written by them: nothing else checks bounds."""
 
+import numpy as np
 from llvmlite import ir
+from numba import prange
 
-from .compiling.jit import Labels, kernel
+from .compiling.jit import Doubles, Labels, Line, kernel
 from .compiling.numbers import Number, number
 from .compiling.values import INT, Vector, builder, call
 from .compiling.views import address
+from .rows.backward import sum_of_products
 from .rows.loss import LossOptions, weight_in_mean
 from .simd.vector import build_splat
+from .tuning import WEIGHT_ROWS
 
 _EIGHT = ir.VectorType(INT, 8)
 
@@ -33,17 +37,19 @@ def count_labels(labels: Labels, n_classes: int, ignore_index: int) -> int:
 
 
 @kernel
-def total_weight(labels: Labels, options: LossOptions) -> float:
-    """Add up what the rows that are not ignored weigh in a mean; what additions round off is added to it."""
-    total = error = 0.0
-    for row in range(labels.size):
-        if labels[row] != options.ignore_index:
-            weight = weight_in_mean(options, row, labels[row])
-            new = total + weight
-            back = new - total
-            error += (total - (new - back)) + (weight - back)
-            total = new
-    return total + error
+def row_weights(labels: Labels, options: LossOptions, weights: Doubles):
+    """Write what each row weighs in a mean; 0 for ignored rows."""
+    for chunk in prange(-(-labels.size // WEIGHT_ROWS)):
+        first = np.intp(chunk) * WEIGHT_ROWS
+        for row in range(first, min(first + WEIGHT_ROWS, labels.size)):
+            y = labels[row]
+            weights[row] = 0.0 if y == options.ignore_index else weight_in_mean(options, row, y)
+
+
+@kernel
+def total_class_weight(class_weight: Line) -> float:
+    """Add up Σ_j w_j."""
+    return sum_of_products(class_weight, None, 0, class_weight.size)
 
 
 def _none_seen():

@@ -56,13 +56,19 @@ class _Helpers(NamedTuple):
 
     bias_grad: Kernel
     count_labels: Kernel
-    total_weight: Kernel
+    row_weights: Kernel
+    total_class_weight: Kernel
     total_loss: Kernel
     thread_ids: Kernel
 
 
 HELPERS = _Helpers(
-    bias_grad.bias_grad, labels.count_labels, labels.total_weight, cross_entropy.total_loss, pool.thread_ids
+    bias_grad.bias_grad,
+    labels.count_labels,
+    labels.row_weights,
+    labels.total_class_weight,
+    cross_entropy.total_loss,
+    pool.thread_ids,
 )
 
 OPERATIONS = {
