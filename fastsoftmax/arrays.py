@@ -152,7 +152,7 @@ def _aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     """Make room that begins at a multiple of 64 bytes, for what is written past the caches a tile at a time.
 
     Not for what is written element by element as it is read: memory 48 bytes further into its page than NumPy's usual
-    place makes the chip take each read for one of what was just written. 1,024 × 32,000 took twice as long.
+    place makes the chip take each read for one of what was just written, and the whole takes twice as long (M21).
     """
     size = math.prod(shape) * dtype.itemsize
     room = np.empty(size + _LINE, np.uint8)

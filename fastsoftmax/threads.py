@@ -13,9 +13,9 @@ from numba.np.ufunc import parallel as pool
 from fastsoftmax import openmp, workers
 from fastsoftmax.kernels.compiling.jit import Bound, Kernel
 
-# Below this many elements one thread is done before a second has begun.
+# Below this many elements one thread is done before a second has begun (M49).
 SERIAL_BELOW = 32_768
-# From so many on, some 100 µs, it pays to see to it that workers do not run on the caller's processor.
+# From so many on, some 100 µs, it pays to see to it that workers do not run on the caller's processor (M45).
 _PLACED_FROM = 2**18
 # So many products of a matrix product take as long as one element of a row.
 _PRODUCTS_PER_ELEMENT = 16
@@ -34,7 +34,7 @@ def count_for(elements: int) -> int:
 
 def run(kernel: Kernel | Bound, elements: int, *args: object) -> None:
     """Run a kernel on this thread if `count_for` says one, on the pool else."""
-    # Little work is told without a call of `count_for`, which takes 60 ns: 2 % of a call of 32 × 10.
+    # Little work is told without a call of `count_for`, which a small call would notice (M47).
     if elements < SERIAL_BELOW or (count := count_for(elements)) == 1:
         kernel.serial(*args)
     elif pool._threading_layer == "workqueue":
@@ -69,10 +69,11 @@ def _run_on_workqueue(kernel: Kernel | Bound, *args: object) -> None:
 def launch() -> None:
     """Launch Numba's threads, unless they are, so that they soon sleep when there is no work.
 
-    GNU OpenMP's threads spin for milliseconds after each kernel. On two cores a matrix product of 4.8 ms and a kernel
-    of 0.2 ms, in turn, took 16 ms together; with threads that spin five thousand times, some 100 µs, 5.5. A thousand
-    took 5.3, but threads that have fallen asleep are slow to wake and may do so on the caller's core: kernels of 28 µs
-    in a row took 104 in every other series. OpenMP reads this when it is loaded; what the user has set stands.
+    GNU OpenMP's threads spin for milliseconds after each kernel, and take the cores from what comes next: on two cores
+    a matrix product and a short kernel, in turn, took three times as long as with threads that spin five thousand times
+    (M44). A thousand gains little more, but threads that have fallen asleep are slow to wake and may do so on the
+    caller's core: then short kernels in a row take several times as long. OpenMP reads this when it is loaded; what the
+    user has set stands.
     """
     if not pool._is_initialized:
         with global_compiler_lock, _short_spins(), openmp.count_kept():

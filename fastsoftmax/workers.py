@@ -35,15 +35,15 @@ def keep_off(count: int) -> None:
 
     A worker that has slept is woken where its caller runs, unless another processor seems to be idle. On a virtual
     machine none does, as Linux takes one that has halted for one that is taken away, nor does one where NumPy's BLAS
-    waits for work. The two then take turns on one processor, for many calls on end: a kernel that takes 0.46 ms on two
-    took 1.05 after each sleep of 2 ms, and after each matrix product in two processes of three.
+    waits for work. The two then take turns on one processor, for many calls on end: a kernel took twice as long after
+    each short sleep, and after each matrix product in two processes of three (M45).
 
     The caller goes where it likes; when it has moved, its workers are told anew. Those that someone else has bound to
     processors stay there.
 
     So do all where another library runs on the same OpenMP, as PyTorch does once it is imported: the caller's workers
     are that library's too. Those told before it came are let go at the caller's next large call. There the time above
-    is lost; to let the workers go after each call would take 4 µs for each of them.
+    is lost; to let the workers go after each call would take some time for each of them (M46).
     """
     if not _IS_POSSIBLE:
         return

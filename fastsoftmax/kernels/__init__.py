@@ -23,5 +23,6 @@ tuning
 compiling
     From a function to machine code, and to the cache.
 
-`docs/architecture.md` says which equation stands where, and what must stay true.
+`docs/architecture.md` says which equation stands where, and what must stay true. "(M12)" in a comment, here or in the
+package around this one, is an entry of `docs/measurements.md`.
 """

@@ -106,7 +106,7 @@ def streamed_rows(do_row, nothing, keeps, args, logits, out, rows):
     """
     flat, n_classes, zero = logits.flat, logits.shape[1], np.intp(0)
     # One array for the e_j of this row and of the pending one: of two that are freed together, glibc hands the pages
-    # back each time, and 128 × 262,144 took 34 ms where it takes 8.
+    # back each time, and long rows took four times as long (M12).
     values = np.empty(2 * n_classes, flat.dtype) if keeps else flat
     pending = Pending(*nothing, values, zero, out.flat, zero, zero)
     state = Streaming(do_row, pending, zero if keeps else None, zero + n_classes if keeps else None)

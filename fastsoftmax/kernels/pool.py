@@ -1,6 +1,6 @@
 """Numba's pool of threads, for the tasks of all kernels.
 
-Numba makes a `prange` loop of each kernel by 0.6 s of work. So there is one, compiled once on a machine, that calls a
+Numba takes long to make a `prange` loop of each kernel (M51). So there is one, compiled once on a machine, that calls a
 task by its address.
 """
 

@@ -115,7 +115,7 @@ class _KernelCache(FunctionCache):
         self._cache_file = _Files(readable, self._impl.filename_base)
 
     def load_overload(self, sig, target_context):
-        """Read a compiled signature. Numba would first learn all that it can compile, too: 0.3 s."""
+        """Read a compiled signature. Numba would first learn all that it can compile, too, which takes long (M52)."""
         rtsys.initialize(target_context)
         for key in self._keys(sig, target_context.codegen()):
             data = self._cache_file.load(key)

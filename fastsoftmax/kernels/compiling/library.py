@@ -59,7 +59,7 @@ class KernelLibrary(JITCPUCodegen._library_class):
         self.ir_lines = str(self._final_module).count("\n")
         options = llvm.create_pipeline_tuning_options(speed_level=3)
         # The source has its own vectors, and as many at a time as there are registers for: unrolled twice, the product
-        # of wide matrices took 2.8 times as long with AVX-512.
+        # of wide matrices took almost three times as long with AVX-512 (M33).
         options.loop_vectorization = options.slp_vectorization = options.loop_unrolling = False
         builder = llvm.create_pass_builder(self._codegen._tm, options)
         passes = builder.getModulePassManager()
@@ -79,9 +79,9 @@ class KernelLibrary(JITCPUCodegen._library_class):
 def _constants_where_they_are_used():
     """Have LLVM's code generator put constants that it moved out of a loop back, if registers are too few for them.
 
-    It would spill sums for them: losses of 4,096 × 100 by AVX2 took 8 % longer. AVX-512 has twice the registers, and
-    the same cost 6 %. The option is the whole process's, so it is set while a kernel is compiled, under the lock of all
-    that compile, and no longer.
+    It would spill sums for them, and losses by AVX2 take longer. AVX-512 has twice the registers, and there the same
+    costs almost as much as it gains with AVX2 (M30). The option is the whole process's, so it is set while a kernel is
+    compiled, under the lock of all that compile, and no longer.
     """
     with global_compiler_lock:
         llvm.set_option("", f"{_SINK}={not AVX512}".lower())

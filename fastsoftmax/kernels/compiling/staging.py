@@ -1,7 +1,7 @@
 """Compile functions by running them: Python over values that are not known yet writes LLVM's instructions down.
 
 Numba infers the types of each helper, optimises it, and makes machine code of it that nothing runs, before it becomes
-part of a kernel: 0.1 s each, ten seconds for a cross entropy. Here a helper is Python that runs once, while a kernel is
+part of a kernel: many seconds for a cross entropy (M50). Here a helper is Python that runs once, while a kernel is
 compiled. A function without branches is called as it is: `a * b` of two vectors writes a multiplication down. One whose
 branches or loops depend on values that are not known yet is `staged`: it is read as a syntax tree, and what its
 statements mean is written down, an `if` as two blocks that meet, a loop as a block that follows itself. What is known
@@ -34,7 +34,7 @@ def staged(function):
 def noinline(function):
     """Mark one that few rows need: it becomes a call, for inlined it takes registers from the loops beside it.
 
-    512 × 32,000 logsumexp in float64 took 16 ms where it takes 14.
+    Inlined, the slow path of logsumexp in float64 made it a seventh slower (M15).
     """
     function.is_noinline = True
     return staged(function)

@@ -4,7 +4,7 @@ from llvmlite import binding as llvm
 from numba.core import config
 from numba.core.codegen import get_host_cpu_features
 
-# By LLVM's names, without what would halve the vectors of processors with AVX-512; the best first.
+# By LLVM's names, without what would halve the vectors of processors with AVX-512; the best first (M31).
 _V3 = "+avx,+avx2,+bmi,+bmi2,+cmov,+cx16,+f16c,+fma,+lzcnt,+movbe,+popcnt,+sse3,+sse4.1,+sse4.2,+ssse3,+xsave"
 LEVELS = {
     "x86-64-v4": f"{_V3},+avx512bw,+avx512cd,+avx512dq,+avx512f,+avx512vl,-prefer-256-bit",

@@ -6,7 +6,7 @@ a first-level cache holds. Each entry is the sum of its products in the order of
 same bits on any number of threads, and for a row alone or among others.
 
 A BLAS does not know each processor (the OpenBLAS of NumPy's wheels takes AMD's Zen 5 for one without AVX-512, and
-reaches 235 GFLOP/s where this reaches 400), ends the process where memory runs out, and has threads of its own, that
+reaches three fifths of what this does: M32), ends the process where memory runs out, and has threads of its own, that
 get in the way of Numba's.
 """
 

@@ -100,7 +100,7 @@ def store_lane_sums(array, at, step, left, tile, n_columns, addends, first):
 def _lane_sums(tile):
     """Give the sums over the lanes of vectors: lane i plus lane i + count/2, and so on, two vectors becoming one.
 
-    So 16 sums take 15 additions, where one takes four: losses of 4,096 × 256 × 20 took 0.19 ms, and take 0.135.
+    So 16 sums take 15 additions, where one takes four: losses of 20 columns take almost a third less (M37).
     """
     zeros, count, sums = empty_tile(tile[0], 1, 1), tile[0].ir.type.count, []
     for start in range(0, len(tile), count):

@@ -36,8 +36,8 @@ from .micro_tile import (
 def _share(column, n_columns, tile_columns, n_prefetches):
     """Divide some prefetches among the tiles of columns: the range (first, last + 1) of this tile's.
 
-    The chip does not foresee that the next rows follow: unasked, z of 65,536 × 784 × 10 took 12.5 ms. Asked for by the
-    first tile alone they came as fast as memory gave them, and it rested during the others: 8.9; now 7.2.
+    The chip does not foresee that the next rows follow: unasked, z of ten columns took 1.7 times as long. Asked for by
+    the first tile alone they came as fast as memory gave them, and it rested during the others: a quarter longer (M34).
     """
     n_tiles = round_up(n_columns, tile_columns) // tile_columns
     tile = column // tile_columns
@@ -56,7 +56,7 @@ def chains_of(n_rows):
     """Choose how many products of ∂L/∂W to add up in one chain, and how many of them before float64.
 
     Runs add up to spans, and spans in float64. In float32 that rounds less, on average, than pairwise summation of the
-    rounded products; few rows need shorter chains for it, as NumPy's eight sums side by side are short then, too.
+    rounded products (M58); few rows need shorter chains for it, as NumPy's eight sums side by side are short then, too.
     """
     if n_rows <= 32:
         return Chains(2, 4)
@@ -105,7 +105,7 @@ def _add_columns(inputs, rows, n_features, j, left, grads, n_columns, sums):
     width = lanes_of(inputs)
     stride = round_up(n_columns, WEIGHT_COLUMNS)
     padded_features = sums.size // stride
-    coming = (row + n_rows) * n_features + j * n_rows  # in the order of memory
+    coming = (row + n_rows) * n_features + j * n_rows  # in the order of memory (M38)
     for c in range(0, n_columns, WEIGHT_COLUMNS):
         share = _share(c, n_columns, WEIGHT_COLUMNS, WEIGHT_VECTORS)
         total = empty_tile(inputs, WEIGHT_VECTORS, WEIGHT_COLUMNS)
@@ -128,8 +128,8 @@ def _add_columns(inputs, rows, n_features, j, left, grads, n_columns, sums):
 def input_grad_rows(grads, n_rows, weight, n_features, n_columns, dinputs, row):
     """Write dX = dz·Wᵀ of some rows; `weight` is Wᵀ (columns, features), `grads` as in `add_weight_grad`.
 
-    A dX that no cache holds is written past them, if its vectors are aligned: the head of 65,536 × 784 × 10 takes 22
-    ms, 27 without.
+    A dX that no cache holds is written past them, if its vectors are aligned: else the head of ten columns takes a
+    quarter longer (M35).
     """
     width = lanes_of(dinputs)
     side = INPUT_VECTORS * width
@@ -162,7 +162,7 @@ def _store_tile(tile, dinputs, place, j, streamed):
     row, n_rows, n_features = place
     at, whole, left = row * n_features + j, INPUT_VECTORS * lanes_of(dinputs), n_features - j
     if streamed:
-        # With a jump to each vector: all at once the writes wait for each other (12.9 ms for the head, 11.4 so).
+        # With a jump to each vector: all at once the writes wait for each other (M36).
         for k in range(INPUT_ROWS * INPUT_VECTORS):
             i, column = k // INPUT_VECTORS, j + k % INPUT_VECTORS * lanes_of(dinputs)
             if i < n_rows and column < n_features:

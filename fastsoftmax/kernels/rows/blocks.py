@@ -3,8 +3,9 @@
 A block is read while its maximum is found, and is in the second-level cache when its exponentials are added up,
 relative to a power of two of its own; the maxima give the row's, and the powers cancel exactly. So sums read each logit
 from memory once. A result reads it once more, takes e^z anew, which costs less than to keep it in memory, and is
-written past the caches, unless it is in place. 4 × 8,388,608 float32, a thread a row and in blocks: logsumexp took 7.0
-and 4.7 ms; one row of as many elements, 12 and 4.7, its cross entropy with the gradient 18 and 11 in place.
+written past the caches, unless it is in place. With a thread a row the logsumexp of four long rows
+took half as long again, that of one two and a half times as long, and its cross entropy with the gradient in place 1.6
+times (M13).
 """
 
 import math

@@ -2,7 +2,7 @@
 
 One short row does not fill a vector, and its maximum, sum and logarithm across lanes cost more than its exponentials.
 So a bundle of rows is transposed into a structure of arrays, `lanes` (classes × rows), and each step of `whole` is done
-for the whole bundle at once: 65,536 × 10 took 0.3 ms where row by row took 1.0.
+for the whole bundle at once: ten classes took three times as long row by row (M1).
 """
 
 import math

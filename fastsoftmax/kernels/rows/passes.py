@@ -97,12 +97,12 @@ def exp_sum(exp, logits, row, scale, skip=-1, exps=None, pending=None, following
     """Add up Σ_{j≠skip} e_j.
 
     `exp` is `exp_scaled` or `exp_near`. `skip` is an entry, −1 for none, or None for one that holds the maximum. e_j is
-    stored in `exps` (0 at skip), if there is such a place. Meanwhile the next row is asked for: 1,024 × 32,000
-    logsumexp took 5.7 ms without, 4.2 with it. A `pending` row, if there is one, is written: see `streamed`. And where
-    `following` is not None the next row's maximum is found, for arithmetic has time left: 1,024 × 32,000 cross entropy
-    took 4.1 ms with a pass of its own for that, 3.85 now. Where the e_j are stored to the result it does not pay:
-    addresses of the two rows that agree in their last 12 bits make loads wait for stores (8,192 × 1,000 took 1.9 ms
-    where it takes 1.6). See `cached` for those rows. `options` ask for Σ_j w_j (m − z_j).
+    stored in `exps` (0 at skip), if there is such a place. Meanwhile the next row is asked for: without, logsumexp
+    of long rows took a third longer (M6). A `pending` row, if there is one, is written: see `streamed`. And where
+    `following` is not None the next row's maximum is found, for arithmetic has time left: a pass of its own for that
+    takes a bit longer (M7). Where the e_j are stored to the result it does not pay: addresses of the two rows that
+    agree in their last 12 bits make loads wait for stores, which took a fifth longer (M8). See `cached` for those rows.
+    `options` ask for Σ_j w_j (m − z_j).
     """
     start, stop = row.start, row.stop
     width = lanes_of(logits)
@@ -177,5 +177,5 @@ def exp_sum(exp, logits, row, scale, skip=-1, exps=None, pending=None, following
 
 @staged
 def drop_equal(e, z, top):
-    """Set e to zero where z is the maximum."""
+    """Set e to zero where z is the maximum, instead of looking for its place (M16)."""
     return where_equal(z, top, splat(e, 0.0), e)

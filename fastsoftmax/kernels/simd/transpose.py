@@ -1,8 +1,8 @@
 """Tiles transposed between rows and lanes, in blocks that fit in registers.
 
 A block has as many rows and columns as a register has lanes: 16 × 16 float32 with AVX-512, 8 × 8 in registers of 32
-bytes, where a tile of 16 × 16 would need twice as many as there are: 65,536 × 10 softmax took 0.97 ms with such tiles,
-and takes 0.45.
+bytes, where a tile of 16 × 16 would need twice as many as there are: softmax of ten classes took twice as long with
+such tiles (M27).
 """
 
 from llvmlite import ir

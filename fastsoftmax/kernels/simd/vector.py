@@ -65,7 +65,7 @@ def integers_of(vector):
 
 
 class _Splat(ir.Constant):
-    """A vector with a constant in each lane, as LLVM writes it in short: sixteen of them take half of all text."""
+    """A vector with a constant in each lane, as LLVM writes it in short: in full they are half of all text (M56)."""
 
     def __init__(self, vector, value):
         super().__init__(vector, None)

@@ -28,7 +28,7 @@ _FLOOR = -708.0  # below, 2ᵏ is not a normal number, and e^z counts as zero
 # will do; the coefficients before are double-double.
 @functools.cache
 def _coefficients():
-    from fractions import Fraction  # here, for few need it and it takes 40 ms
+    from fractions import Fraction  # here, for few need it and it is slow (M26)
 
     exact = [Fraction(1, math.factorial(i)) for i in range(24)]
     return [(float(c), float(c - Fraction(float(c)))) for c in exact[:13]], [float(c) for c in exact[13:]]

@@ -47,7 +47,7 @@ _short_log_tail = polynomial(None, (0.6666666626516464, 0.40000318470237534, 0.2
 def log1p_quotient(like, part, unit):
     """Compute log(1 + part / unit) for float64 lanes, part ≥ 0 and unit > 0, to the digits of the dtype of `like`.
 
-    In float32 that is half of the steps of `log1p`, and one division: 65,536 × 10 losses took 0.61 ms, and take 0.53.
+    In float32 that is half of the steps of `log1p`, and one division: losses of few classes take an eighth less (M24).
 
     Maximum error: 0.001 ulp in float32, 1.7 in float64. Valid range: unit from 2⁻¹⁰²², part + unit and
     part / unit to 2¹⁰²², part 0 or subnormal too; NaN for NaN. An infinite part or unit may give anything.
