@@ -71,9 +71,8 @@ def linear_cross_entropy(
     0.75
     """
     x, w, b, y, ignored, counted = _checked(inputs, weight, bias, labels, ignore_index, reduction)
-    divisor: float = counted
     given = None
-    if class_weight is not None or sample_weight is not None or label_smoothing != 0.0 or z_loss != 0.0:
+    if not options.are_off(class_weight, sample_weight, label_smoothing, z_loss):
         given = options.checked(
             (x.dtype, w.shape[1]),
             (y, y.shape, ignored, counted),
@@ -82,7 +81,7 @@ def linear_cross_entropy(
             label_smoothing=label_smoothing,
             z_loss=z_loss,
         )
-        divisor = given.divisor
+    divisor = given.divisor if given else counted
     rows = _rows_of_a_chunk(x, w, workspace)
     losses = np.empty(len(x))
     if w.shape[1] < HEAD_FEW_CLASSES:
@@ -155,9 +154,8 @@ def linear_cross_entropy_with_grad(
     (array([[ 0.25, -0.25]]), None)
     """
     x, w, b, y, ignored, counted = _checked(inputs, weight, bias, labels, ignore_index, reduction)
-    divisor: float = counted
     given = None
-    if class_weight is not None or sample_weight is not None or label_smoothing != 0.0 or z_loss != 0.0:
+    if not options.are_off(class_weight, sample_weight, label_smoothing, z_loss):
         given = options.checked(
             (x.dtype, w.shape[1]),
             (y, y.shape, ignored, counted),
@@ -166,7 +164,7 @@ def linear_cross_entropy_with_grad(
             label_smoothing=label_smoothing,
             z_loss=z_loss,
         )
-        divisor = given.divisor
+    divisor = given.divisor if given else counted
     rows = _rows_of_a_chunk(x, w, workspace)
     factor, row_factors = arrays.upstream(dloss, reduction, y.shape, x.dtype)
     targets = _targets(

@@ -64,8 +64,8 @@ def cross_entropy(
     Returns
     -------
     scalar or ndarray
-        The dtype of `logits`; for "none" the shape of `labels`. Infinities and NaN as in PyTorch: a NaN spoils its own
-        row and the reduced loss.
+        The dtype of `logits`; for "none" the shape of `labels`. Infinities and NaN as in PyTorch, where it has
+        the option: a NaN spoils its own row and the reduced loss.
 
     Raises
     ------
@@ -85,9 +85,8 @@ def cross_entropy(
     shape = arrays.row_shape(array, axis)
     n_classes = array.shape[axis]
     flat_labels, ignored, counted = arrays.class_labels(labels, shape, n_classes, ignore_index)
-    divisor: float = counted
     given = None
-    if class_weight is not None or sample_weight is not None or label_smoothing != 0.0 or z_loss != 0.0:
+    if not options.are_off(class_weight, sample_weight, label_smoothing, z_loss):
         given = options.checked(
             (array.dtype, n_classes),
             (flat_labels, shape, ignored, counted),
@@ -96,7 +95,7 @@ def cross_entropy(
             label_smoothing=label_smoothing,
             z_loss=z_loss,
         )
-        divisor = given.divisor
+    divisor = given.divisor if given else counted
     rows = arrays.rows_of(array, axis)
     losses = np.empty(len(rows))
     kernel = operations.CROSS_ENTROPY.choose([rows], losses)
@@ -165,9 +164,8 @@ def cross_entropy_with_grad(
     factor, row_factors = arrays.upstream(dloss, reduction, shape, array.dtype)
     n_classes = array.shape[axis]
     flat_labels, ignored, counted = arrays.class_labels(labels, shape, n_classes, ignore_index)
-    divisor: float = counted
     given = None
-    if class_weight is not None or sample_weight is not None or label_smoothing != 0.0 or z_loss != 0.0:
+    if not options.are_off(class_weight, sample_weight, label_smoothing, z_loss):
         given = options.checked(
             (array.dtype, n_classes),
             (flat_labels, shape, ignored, counted),
@@ -176,7 +174,7 @@ def cross_entropy_with_grad(
             label_smoothing=label_smoothing,
             z_loss=z_loss,
         )
-        divisor = given.divisor
+    divisor = given.divisor if given else counted
     if reduction == "mean":
         factor = options.mean_factor(factor, divisor, counted)
     rows = arrays.rows_of(array, axis)

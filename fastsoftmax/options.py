@@ -20,6 +20,20 @@ FIELDS = {
     "z_loss": ("z_loss",),
 }
 
+WEIGHTS = ("class_weight", "sample_weight")  # which rows weigh by in a mean
+
+
+def are_off(class_weight: object, sample_weight: object, label_smoothing: object, z_loss: object) -> bool:
+    """Whether a call is plain; what is no float is `checked`."""
+    return (
+        class_weight is None
+        and sample_weight is None
+        and type(label_smoothing) is float
+        and label_smoothing == 0
+        and type(z_loss) is float
+        and z_loss == 0
+    )
+
 
 def fields_of(names: Collection[str]) -> tuple[str, ...]:
     """Give what a kernel takes for options, by their names: that is what `Kernel.variant` goes by."""
@@ -80,8 +94,8 @@ def checked(
 
 def _total_weight(labels: Array, ignored: int, values: dict[str, Any]) -> float:
     """Add up what the rows weigh in a mean."""
-    weights = np.empty(labels.size)
-    threads.run(HELPERS.row_weights.bound(values), labels.size, labels, ignored, weights)
+    weights, given = np.empty(labels.size), {name: values[name] for name in WEIGHTS if name in values}
+    threads.run(HELPERS.row_weights.bound(given), labels.size, labels, ignored, weights)
     return float(HELPERS.total_loss.serial(weights))
 
 
@@ -91,7 +105,10 @@ def _number(name: str, value: object, most: float, expected: str) -> float:
         raise TypeError(f"{name}: expected a number {expected}, got {type(value).__name__}")
     if not (0 <= value <= most and value < math.inf):
         raise ValueError(f"{name}: expected a number {expected}, got {value}")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError(f"{name}: expected a number {expected} that a float64 can hold, got {value}") from None
 
 
 def _weights(name: str, value: object, shape: tuple[int, ...], what: str, dtype: np.dtype[Any]) -> Array:

@@ -261,3 +261,17 @@ for twin in sys.argv[1:]:
     run_python("-c", code, "parallel", NUMBA_CACHE_DIR=str(tmp_path))
     again = run_python("-c", code, "serial", "parallel", NUMBA_CACHE_DIR=str(tmp_path))
     assert again.split() == ["1", "False", "1", "True"]
+
+
+def test_variants_of_one_signature(run_python, tmp_path):
+    """In float64 class weights and sample weights are arguments of one type: each variant has a file of its own."""
+    code = """
+import numpy as np
+import fastsoftmax as fs
+z, y = np.log([[1.0, 3.0], [1.0, 1.0]]), [0, 1]
+for weights in ({"class_weight": np.array([1.0, 3.0])}, {"sample_weight": np.array([1.0, 5.0])}):
+    print((fs.cross_entropy(z, y, **weights, reduction="sum") / np.log(2)).round(9))
+"""
+    for _ in range(2):
+        got = run_python("-c", code, NUMBA_CACHE_DIR=str(tmp_path))
+        assert [float(line) for line in got.split()] == [5.0, 7.0]

@@ -1,6 +1,6 @@
 """Options of the loss: in every regime, in place, in the head; to 4 ulp of the largest term.
 
-PyTorch's formula in a wider dtype is the truth here; `test_callers` compares with PyTorch itself.
+PyTorch's formula in a wider dtype is the truth here; `test_against_torch` compares with PyTorch itself.
 """
 
 import itertools
@@ -27,6 +27,7 @@ OPTIONS = [
     {"sample_weight": True, "z_loss": 0.5},
     {"class_weight": True, "sample_weight": True, "label_smoothing": 0.1, "z_loss": 0.5},
 ]
+SHAPES = [(35, 1), (35, 10), (21, 33), (13, 130), (150, 1_000), (1_100, 130), (2, 70_001)]  # runs of several rows, too
 BY_OPTIONS = pytest.mark.parametrize("options", OPTIONS, ids=lambda options: " ".join(options))
 
 
@@ -77,7 +78,7 @@ def regime(request, monkeypatch):
 @pytest.mark.usefixtures("regime")
 @pytest.mark.parametrize("in_place", [False, True], ids=["out of place", "in place"])
 @BY_OPTIONS
-@pytest.mark.parametrize("shape", [(35, 1), (35, 10), (21, 33), (13, 130), (70, 1_000), (2, 70_001)], ids=str)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_within_ulps_of_the_largest_term(shape, options, in_place, dtype, twin, wider, assert_ulps):
     rows, classes = shape
     rng = np.random.default_rng(shape)

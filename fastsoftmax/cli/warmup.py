@@ -96,7 +96,10 @@ def everything(dtypes: Sequence[str], options: Sequence[Sequence[str]] = ()) -> 
     """
     kernels, seen = list(operations.kernels()), set()
     chosen = kernels + [
-        kernel.variant(fields) for fields in map(fields_of, options) for kernel in kernels if kernel.takes(fields)
+        kernel.variant(known)
+        for fields in map(fields_of, options)
+        for kernel in kernels
+        if (known := kernel.known(fields))
     ]
     for kernel in chosen:
         for dtype in dtypes:

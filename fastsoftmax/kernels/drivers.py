@@ -1,7 +1,7 @@
 """The loops over rows, one driver for each regime: each does one task, and takes what is done with a row.
 
-`args` is what the functions of a row share; they get it first. Rows that `is_left_out`, where there is such a function,
-go to `leave_out`. Loops over tasks, `prange`, are the kernels' own.
+`args` is what the functions of a row share; they get it first. Where there are labels (`args.options` is
+not None), rows that `is_ignored` go to `leave_out`. Loops over tasks, `prange`, are the kernels' own.
 """
 
 from collections.abc import Callable

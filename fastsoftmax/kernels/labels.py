@@ -9,7 +9,7 @@ from .compiling.numbers import Number, number
 from .compiling.values import INT, Vector, builder, call
 from .compiling.views import address
 from .rows.backward import sum_of_products
-from .rows.loss import LossOptions, weight_in_mean
+from .rows.loss import WeightOptions, weight_in_mean
 from .simd.vector import build_splat
 from .tuning import WEIGHT_ROWS
 
@@ -37,7 +37,7 @@ def count_labels(labels: Labels, n_classes: int, ignore_index: int) -> int:
 
 
 @kernel
-def row_weights(labels: Labels, options: LossOptions, weights: Doubles):
+def row_weights(labels: Labels, options: WeightOptions, weights: Doubles):
     """Write what each row weighs in a mean; 0 for ignored rows."""
     for chunk in prange(-(-labels.size // WEIGHT_ROWS)):
         first = np.intp(chunk) * WEIGHT_ROWS

@@ -62,23 +62,22 @@ class Kernel(Compiled):
         self._kept = kept
         self._variants = {}
 
-    def takes(self, options: tuple[str, ...]) -> bool:
-        """Whether there is a variant for some options."""
-        return bool(options) and self.parameters.known.issuperset(options)
+    def known(self, options: tuple[str, ...]) -> tuple[str, ...]:
+        """List those of some options that there is a variant for."""
+        return tuple(option for option in options if option in self.parameters.known)
 
     def variant(self, options: tuple[str, ...]) -> "Kernel":
         """Give the kernel that takes some options, by their names in order."""
-        if options not in self._variants:
+        found = self._variants.get(options)
+        if found is None:
             function = self.__wrapped__
             name = "_with_".join([function.__name__, *options])
             named = FunctionType(function.__code__, function.__globals__, name, None, function.__closure__)
-            named.__module__, named.__qualname__, named.__annotations__ = (
-                function.__module__,
-                name,
-                function.__annotations__,
-            )
-            self._variants[options] = Kernel(named, kept=self._kept, options=options)
-        return self._variants[options]
+            named.__module__, named.__annotations__ = function.__module__, function.__annotations__
+            named.__qualname__ = name  # by which the cache tells variants of one signature apart
+            # Another thread may have been faster.
+            found = self._variants.setdefault(options, Kernel(named, kept=self._kept, options=options))
+        return found
 
     def bound(self, options: dict[str, object]) -> Bound:
         """Give the variant that takes some options, with their values."""

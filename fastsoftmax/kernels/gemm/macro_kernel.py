@@ -1,6 +1,6 @@
 """General products of matrices, a block of the result at a time.
 
-A block is computed by one thread, from panels of both factors (see `panels`) some depths at a time: the
+A block is computed by one thread, from panels of both factors (see `packing`) some depths at a time: the
 first factor's fill a good part of a second-level cache, and meet one panel of the second factor after the other, which
 a first-level cache holds. Each entry is the sum of its products in the order of their depths, whatever the blocks: the
 same bits on any number of threads, and for a row alone or among others.

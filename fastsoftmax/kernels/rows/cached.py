@@ -97,7 +97,7 @@ def sum_for_grad(exps, start, stop, weight, total):
 
 @staged
 def cross_entropy_with_grad_row(logits, row, y, factor, options, dlogits):
-    """Compute (the loss, the next row's range), and s (T a_j − t_j) into `dlogits`, with s for `factor`."""
+    """Compute (the loss, the next row's range), and s (T' a_j − t_j) into `dlogits`, with s for `factor`."""
     start, stop = row.start, row.stop
     scale, z_label = scale_of(splat(logits, row.top)), logits[start + y]  # before e_j takes its place
     sums = store_exps(logits, row, start + y, scale, dlogits, smoothed(options))

@@ -52,7 +52,7 @@ def lanes_position(lanes, n_classes, top):
 
 
 class LaneSums(NamedTuple):
-    """What one pass over a bundle finds of each row; `label` is −1 or less where there is none."""
+    """What one pass over a bundle finds of each row."""
 
     others: Sum  # Σ_{j≠label} e_j
     z_label: Vector

@@ -48,6 +48,14 @@ class LossOptions(NamedTuple):
     z_loss: float = None  # ζ
 
 
+class WeightOptions(NamedTuple):
+    """Those of them that rows weigh by in a mean."""
+
+    ignore_index: int
+    class_weight: Line = None
+    sample_weight: Doubles = None
+
+
 class LossArgs(NamedTuple):
     """What the rows of a loss share: where labels are and results go; without a gradient the last three are None."""
 
@@ -145,13 +153,11 @@ def below_top(top, z, options, j, left):
     return weighted(top - z, class_weights(options.class_weight, j, left))
 
 
-@staged
 def options_from(options, first):
     """Give the options of the classes from one on, for `below_top` of a block of them."""
     if options is None or options.class_weight is None:
         return options
-    own = options.class_weight[first:]
-    return LossOptions(options.ignore_index, own, None, options.label_smoothing, options.mean_weight, None)
+    return options._replace(class_weight=options.class_weight[first:])
 
 
 # Loss and gradient --------------------------------------------------------------------------------------------------
@@ -257,14 +263,16 @@ def _label_entry(sums, target, curve, slope):
     others, e_label, zero = sums.others, sums.e_label, splat(sums.others, 0.0)
     if target.uniform is None and curve is None:
         return zero - others
+    # Each is divided first: e_j have headroom, and large weights would overflow with it.
     divisor = where_equal(slope, zero, splat(zero, 1.0), slope)
-    terms = zero - weighted(others, target.total)
+    one = splat(zero, 1.0)
+    terms = zero - weighted(one, target.total) / divisor * others
     if curve is not None:
-        terms = terms + curve * e_label
+        terms = terms + curve / divisor * e_label
     if target.uniform is None:
-        return terms / divisor
+        return terms
     total = others + e_label
-    by_others, by_itself = (terms + target.spread * total) / divisor, e_label - target.at_label * total / divisor
+    by_others, by_itself = terms + target.spread / divisor * total, e_label - target.at_label / divisor * total
     return where_greater(target.spread, target.at_label, by_itself, by_others)
 
 
