@@ -121,7 +121,7 @@ def logsumexp(logits: object, *, axis: Axis = -1, keepdims: bool = False, out: A
     shape = arrays.shape_without(array, axes, keepdims)
     if out is not None:
         arrays.check_out(out, shape, array.dtype)
-    rows = arrays.rows_of_axes(array, axes)
+    rows = array if array.ndim == 2 and axes == (1,) and array.flags.carray else arrays.rows_of_axes(array, axes)
     lse = np.empty(len(rows), array.dtype)
     if rows.shape[1]:
         threads.run(operations.LOGSUMEXP.choose([rows], lse), rows.size, rows, lse)

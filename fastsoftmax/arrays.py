@@ -74,6 +74,9 @@ def _axis(name: str, n_axes: int, axis: object) -> int:
 def shape_without(array: Array, axes: tuple[int, ...], keepdims: bool = False) -> tuple[int, ...]:
     """Give the shape without some axes, or with a length of one in their places."""
     shape = array.shape
+    if len(axes) == 1:
+        (axis,) = axes
+        return shape[:axis] + ((1,) if keepdims else ()) + shape[axis + 1 :]
     if keepdims:
         return tuple(1 if i in axes else shape[i] for i in range(len(shape)))
     return tuple(shape[i] for i in range(len(shape)) if i not in axes)

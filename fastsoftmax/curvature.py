@@ -71,6 +71,7 @@ def cross_entropy_hvp(
         label_smoothing=label_smoothing,
         z_loss=z_loss,
     )
+    given = given or options.Options({}, counted)
     rows, tangents = arrays.rows_of(z, axis), arrays.rows_of(v, axis)
     probs, product = np.empty_like(rows), np.empty_like(rows)
     threads.run(operations.SOFTMAX.choose([rows], probs), rows.size, rows, probs)

@@ -12,6 +12,7 @@ from fastsoftmax.kernels import operations
 from fastsoftmax.kernels.tuning import HEAD_FEW_CLASSES
 from fastsoftmax.layer import checked_layer
 from fastsoftmax.losses import Reduction, reduce
+from fastsoftmax.options import OFF
 from fastsoftmax.reference import LinearGrads
 
 # No more, or glibc hands the pages back after each call, and new ones cost more than larger products gain: with twice
@@ -28,8 +29,8 @@ def linear_cross_entropy(
     class_weight: object = None,
     sample_weight: object = None,
     ignore_index: int = -100,
-    label_smoothing: float = 0.0,
-    z_loss: float = 0.0,
+    label_smoothing: float = OFF,
+    z_loss: float = OFF,
     reduction: Reduction = "mean",
     workspace: int = WORKSPACE,
 ) -> Any:
@@ -72,7 +73,7 @@ def linear_cross_entropy(
     """
     x, w, b, y, ignored, counted = _checked(inputs, weight, bias, labels, ignore_index, reduction)
     given = None
-    if not options.are_off(class_weight, sample_weight, label_smoothing, z_loss):
+    if not (class_weight is None and sample_weight is None and label_smoothing is OFF and z_loss is OFF):
         given = options.checked(
             (x.dtype, w.shape[1]),
             (y, y.shape, ignored, counted),
@@ -107,8 +108,8 @@ def linear_cross_entropy_with_grad(
     class_weight: object = None,
     sample_weight: object = None,
     ignore_index: int = -100,
-    label_smoothing: float = 0.0,
-    z_loss: float = 0.0,
+    label_smoothing: float = OFF,
+    z_loss: float = OFF,
     reduction: Reduction = "mean",
     dloss: object = None,
     inputs_grad: bool = True,
@@ -155,7 +156,7 @@ def linear_cross_entropy_with_grad(
     """
     x, w, b, y, ignored, counted = _checked(inputs, weight, bias, labels, ignore_index, reduction)
     given = None
-    if not options.are_off(class_weight, sample_weight, label_smoothing, z_loss):
+    if not (class_weight is None and sample_weight is None and label_smoothing is OFF and z_loss is OFF):
         given = options.checked(
             (x.dtype, w.shape[1]),
             (y, y.shape, ignored, counted),
@@ -208,6 +209,7 @@ def _targets(
     if not (out is None or (isinstance(out, tuple) and len(out) == 3)):
         raise TypeError(f"out: expected LinearGrads or None, got {type(out).__name__}")
     x, w, b = layer
+    read = (*layer, *others) if out else ()  # which a new array cannot overlap
     given = dict(zip(LinearGrads._fields, out or (None, None, None), strict=True))
     for name, exists in (("dinputs", inputs_grad), ("dbias", has_bias)):
         if given[name] is not None and not exists:
@@ -216,7 +218,7 @@ def _targets(
 
     def target(name: str, shape: tuple[int, ...]) -> Array:
         aligned = name == "dinputs"
-        return arrays.buffer(given[name], shape, x.dtype, *layer, *others, name=f"out.{name}", aligned=aligned)
+        return arrays.buffer(given[name], shape, x.dtype, *read, name=f"out.{name}", aligned=aligned)
 
     targets = (
         target("dinputs", x.shape if inputs_grad else (0, 0)),

@@ -8,6 +8,7 @@ import numpy as np
 from fastsoftmax import arrays, conversions, options, threads
 from fastsoftmax.conversions import Array
 from fastsoftmax.kernels import operations
+from fastsoftmax.options import OFF
 
 Reduction = Literal["mean", "sum", "none"]
 
@@ -19,8 +20,8 @@ def cross_entropy(
     class_weight: object = None,
     sample_weight: object = None,
     ignore_index: int = -100,
-    label_smoothing: float = 0.0,
-    z_loss: float = 0.0,
+    label_smoothing: float = OFF,
+    z_loss: float = OFF,
     reduction: Reduction = "mean",
     axis: int = -1,
 ) -> Any:
@@ -86,7 +87,7 @@ def cross_entropy(
     n_classes = array.shape[axis]
     flat_labels, ignored, counted = arrays.class_labels(labels, shape, n_classes, ignore_index)
     given = None
-    if not options.are_off(class_weight, sample_weight, label_smoothing, z_loss):
+    if not (class_weight is None and sample_weight is None and label_smoothing is OFF and z_loss is OFF):
         given = options.checked(
             (array.dtype, n_classes),
             (flat_labels, shape, ignored, counted),
@@ -110,8 +111,8 @@ def cross_entropy_with_grad(
     class_weight: object = None,
     sample_weight: object = None,
     ignore_index: int = -100,
-    label_smoothing: float = 0.0,
-    z_loss: float = 0.0,
+    label_smoothing: float = OFF,
+    z_loss: float = OFF,
     reduction: Reduction = "mean",
     axis: int = -1,
     dloss: object = None,
@@ -165,7 +166,7 @@ def cross_entropy_with_grad(
     n_classes = array.shape[axis]
     flat_labels, ignored, counted = arrays.class_labels(labels, shape, n_classes, ignore_index)
     given = None
-    if not options.are_off(class_weight, sample_weight, label_smoothing, z_loss):
+    if not (class_weight is None and sample_weight is None and label_smoothing is OFF and z_loss is OFF):
         given = options.checked(
             (array.dtype, n_classes),
             (flat_labels, shape, ignored, counted),
@@ -178,7 +179,10 @@ def cross_entropy_with_grad(
     if reduction == "mean":
         factor = options.mean_factor(factor, divisor, counted)
     rows = arrays.rows_of(array, axis)
-    dlogits = arrays.rows_for(out, array, axis, (rows, flat_labels, row_factors, *(given.arrays if given else ())))
+    read: tuple[Array, ...] = (rows, flat_labels, row_factors)
+    if given:
+        read += given.arrays
+    dlogits = arrays.rows_for(out, array, axis, read)
     losses = np.empty(len(rows))
     kernel = operations.CROSS_ENTROPY_WITH_GRAD.choose([rows], dlogits)
     bound = given.bound(kernel) if given else kernel

@@ -23,16 +23,8 @@ FIELDS = {
 WEIGHTS = ("class_weight", "sample_weight")  # which rows weigh by in a mean
 
 
-def are_off(class_weight: object, sample_weight: object, label_smoothing: object, z_loss: object) -> bool:
-    """Whether a call is plain; what is no float is `checked`."""
-    return (
-        class_weight is None
-        and sample_weight is None
-        and type(label_smoothing) is float
-        and label_smoothing == 0
-        and type(z_loss) is float
-        and z_loss == 0
-    )
+# The default of options that are numbers: a plain call is told by it at no cost.
+OFF = 0.0
 
 
 def fields_of(names: Collection[str]) -> tuple[str, ...]:
@@ -67,8 +59,8 @@ def checked(
     sample_weight: object,
     label_smoothing: object,
     z_loss: object,
-) -> Options:
-    """Check the options of a loss.
+) -> Options | None:
+    """Check the options of a loss; give None if all are off.
 
     `logits` are their dtype and number of classes, `labels` the flat ones, the shape that they had, the index to
     ignore, and how many are not to be ignored.
@@ -88,6 +80,8 @@ def checked(
     factor = _number("z_loss", z_loss, math.inf, "from 0 up")
     if factor:
         values["z_loss"] = factor
+    if not values:
+        return None
     has_weights = class_weight is not None or sample_weight is not None
     return Options(values, _total_weight(flat_labels, ignored, values) if has_weights else float(counted))
 
