@@ -75,6 +75,10 @@ def _signature(function):
 
 def bound(function, arguments, keywords=None):
     """Give the parameters of a function by their names, those left out as their defaults."""
+    code = function.__code__
+    names = code.co_varnames[: code.co_argcount]
+    if not keywords and len(arguments) == len(names):  # most calls: binding them is slow
+        return dict(zip(names, arguments, strict=True))
     try:
         found = _signature(function).bind(*arguments, **(keywords or {}))
     except TypeError as error:
