@@ -10,18 +10,8 @@ from .rows.blocked import cross_entropy_again
 from .rows.bundles import drop_ignored, empty_lanes, from_lanes, load_labels
 from .rows.cached import cross_entropy_with_grad_row, is_small
 from .rows.few_losses import cross_entropy_lanes, cross_entropy_with_grad_lanes, without_ignored
-from .rows.loss import (
-    LossArgs,
-    LossOptions,
-    factor_of,
-    gradient,
-    gradient_of,
-    gradient_terms,
-    no_gradient_terms,
-    shares_factor,
-    store_loss,
-    store_losses,
-)
+from .rows.gradient import gradient, gradient_of, gradient_terms, no_gradient_terms
+from .rows.loss import LossArgs, LossOptions, factor_of, shares_factor, store_loss, store_losses
 from .rows.passes import Range
 from .rows.whole import cross_entropy_row
 from .simd.accumulate import sum_all
@@ -53,14 +43,14 @@ def cross_entropy_with_grad(
     logits: Matrix,
     labels: Labels,
     options: LossOptions,
-    weight: float,
+    factor: float,
     dloss: Line,
     losses: Doubles,
     dlogits: Matrix,
 ):
-    """Write each row's loss, and weight · dloss · ∂L/∂z; both are 0 for ignored rows."""
+    """Write each row's loss, and factor · dloss · ∂L/∂z; both are 0 for ignored rows."""
     n_rows, run = logits.shape[0], run_of(logits.shape[0])
-    args = LossArgs(labels, options, losses, weight, dloss, dlogits)
+    args = LossArgs(labels, options, losses, factor, dloss, dlogits)
     for task in prange(-(-n_rows // run)):
         each_row(with_grad, True, args, logits, task_rows(task, run, n_rows))
 
@@ -79,19 +69,19 @@ def cross_entropy_with_grad_streamed(
     logits: Matrix,
     labels: Labels,
     options: LossOptions,
-    weight: float,
+    factor: float,
     dloss: Line,
     losses: Doubles,
     dlogits: Matrix,
 ):
     """Write each row's loss, and its gradient past the caches, while the next row is computed."""
     n_rows, run = logits.shape[0], run_of(logits.shape[0])
-    args = LossArgs(labels, options, losses, weight, dloss, dlogits)
+    args = LossArgs(labels, options, losses, factor, dloss, dlogits)
     for task in prange(-(-n_rows // run)):
         rows = task_rows(task, run, n_rows)
         nothing = gradient, gradient_of(logits, multiply, no_gradient_terms(options))
         again = streamed_rows(_stream_with_grad, nothing, True, args, logits, dlogits, rows)
-        redo_rows(_with_grad_again, again, args, logits, rows)
+        redo_rows(cross_entropy_again, again, args, logits, rows)
 
 
 @staged
@@ -102,12 +92,6 @@ def _stream_with_grad(args, logits, index, row, exps, pending):
     exps.values[exps.at + y] = first_lane(found.entry)
     terms = gradient_terms(found, factor, args.options)
     return (gradient, gradient_of(logits, multiply, terms)), top, is_small(logits, terms.weight, terms.total)
-
-
-@staged
-def _with_grad_again(args, logits, index, start, stop):
-    """Write a row's gradient once more, for `multiply` had to leave out what its small quotient makes too small."""
-    cross_entropy_again(args, logits, index, start, stop)
 
 
 @kernel
@@ -132,14 +116,14 @@ def cross_entropy_with_grad_few(
     logits: Matrix,
     labels: Labels,
     options: LossOptions,
-    weight: float,
+    factor: float,
     dloss: Line,
     losses: Doubles,
     dlogits: Matrix,
 ):
     """Write the losses and gradients of rows of few classes, a bundle of rows at a time."""
     n_rows, n_classes = logits.shape
-    args = LossArgs(labels, options, losses, weight, dloss, dlogits)
+    args = LossArgs(labels, options, losses, factor, dloss, dlogits)
     for chunk in prange(-(-n_rows // CHUNK_ROWS)):
         rows = task_rows(chunk, CHUNK_ROWS, n_rows)
         bundled_rows(bundle_with_grad, (args, lane_factors(args)), logits.flat, n_classes, rows)
@@ -150,7 +134,7 @@ def lane_factors(args):
     """Make room for the factor of each lane's gradient: what all rows share, to begin with."""
     factors = empty_lanes(args.losses)
     for lane in range(0, 16, lanes_of(factors)):
-        store(factors, lane, splat(factors, args.weight))
+        store(factors, lane, splat(factors, args.factor))
     return factors
 
 
@@ -180,13 +164,13 @@ def cross_entropy_with_grad_blocked(
     logits: Matrix,
     labels: Labels,
     options: LossOptions,
-    weight: float,
+    factor: float,
     dloss: Line,
     losses: Doubles,
     dlogits: Matrix,
 ):
     """Write the losses and gradients of long rows, which all threads share."""
-    args = LossArgs(labels, options, losses, weight, dloss, dlogits)
+    args = LossArgs(labels, options, losses, factor, dloss, dlogits)
     blocked_rows(prange, blocked.CROSS_ENTROPY_WITH_GRAD, args, logits, dlogits)
 
 

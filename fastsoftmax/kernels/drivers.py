@@ -1,7 +1,7 @@
 """The loops over rows, one driver for each regime: each does one task, and takes what is done with a row.
 
-`args` is what the functions of a row share; they get it first. Where there are labels (`args.options` is
-not None), rows that `is_ignored` go to `leave_out`. Loops over tasks, `prange`, are the kernels' own.
+`args` is what the functions of a row share; they get it first. Where there are labels (`args.options` is not None),
+rows that `is_ignored` go to `leave_out`. Loops over tasks, `prange`, are the kernels' own.
 """
 
 from collections.abc import Callable
@@ -39,6 +39,14 @@ def task_rows(task, size, n_rows):
     """Give the rows of a task, of `size` each."""
     first = np.intp(task) * size
     return Rows(first, min(first + size, n_rows))
+
+
+@staged
+def independent_rows(do_row, args, n_classes, rows):
+    """Go through rows that know nothing of each other: do_row(*args, start, stop)."""
+    for index in range(rows.first, rows.last):
+        start = index * n_classes
+        do_row(*args, start, start + n_classes)
 
 
 @staged

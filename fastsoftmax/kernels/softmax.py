@@ -4,7 +4,7 @@ from numba import prange
 
 from .compiling.jit import Line, Matrix, kernel
 from .compiling.staging import staged
-from .drivers import blocked_rows, bundled_rows, each_row, redo_rows, run_of, streamed_rows, task_rows
+from .drivers import blocked_rows, bundled_rows, each_row, independent_rows, redo_rows, run_of, streamed_rows, task_rows
 from .rows import blocked
 from .rows.blocked import Results
 from .rows.bundles import from_lanes
@@ -37,10 +37,8 @@ def log_softmax(logits: Matrix, log_probs: Matrix):
     """Write the log-probabilities of each row."""
     n_rows, run = logits.shape[0], run_of(logits.shape[0])
     for task in prange(-(-n_rows // run)):
-        rows = task_rows(task, run, n_rows)
-        n_classes = logits.shape[1]
-        for index in range(rows.first, rows.last):
-            log_softmax_row(logits.flat, index * n_classes, (index + 1) * n_classes, log_probs.flat)
+        args = logits.flat, log_probs.flat
+        independent_rows(log_softmax_row, args, logits.shape[1], task_rows(task, run, n_rows))
 
 
 @kernel

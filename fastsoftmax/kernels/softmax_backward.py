@@ -4,7 +4,7 @@ from numba import prange
 
 from .compiling.jit import Matrix, kernel
 from .compiling.staging import staged
-from .drivers import run_of, task_rows
+from .drivers import independent_rows, run_of, task_rows
 from .rows.backward import log_softmax_backward_row, softmax_backward_row
 from .simd.memory import finish_streams
 
@@ -43,9 +43,6 @@ def log_softmax_backward_streamed(log_probs: Matrix, dlog_probs: Matrix, dlogits
 
 @staged
 def _backward_rows(do_row, streamed, values, grads, dlogits, rows):
-    n_classes = values.shape[1]
-    for index in range(rows.first, rows.last):
-        start = index * n_classes
-        do_row(values.flat, grads.flat, start, start + n_classes, dlogits.flat, streamed)
+    independent_rows(do_row, (values.flat, grads.flat, dlogits.flat, streamed), values.shape[1], rows)
     if streamed:
         finish_streams()

@@ -57,7 +57,7 @@ def _combine_rows(function, arguments, first, second, start, stop, out, streamed
 
 
 @staged
-def softmax_backward_row(probs, dprobs, start, stop, dlogits, streamed):
+def softmax_backward_row(probs, dprobs, dlogits, streamed, start, stop):
     """Compute ∂L/∂z_j = a_j (g_j − Σ_s a_s g_s) from g = ∂L/∂a."""
     mean = splat(probs, sum_of_products(probs, dprobs, start, stop))
     _combine_rows(_softmax_grad, mean, probs, dprobs, start, stop, dlogits, streamed)
@@ -69,7 +69,7 @@ def _softmax_grad(a, g, mean):
 
 
 @staged
-def log_softmax_backward_row(log_probs, dlog_probs, start, stop, dlogits, streamed):
+def log_softmax_backward_row(log_probs, dlog_probs, dlogits, streamed, start, stop):
     """Compute ∂L/∂z_j = g_j − a_j Σ_s g_s from g = ∂L/∂log a."""
     total = sum_of_products(dlog_probs, None, start, stop)
     # A total that is small is not divided by the headroom of e^z: then e^z has none.

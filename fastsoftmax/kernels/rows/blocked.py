@@ -14,7 +14,8 @@ from ..simd.vector import splat
 from ..vecmath.exp import exp_scaled, scale_of
 from ..vecmath.quotient import least_quotient, multiply, row_quotient
 from .cached import cross_entropy_with_grad_row, softmax_row
-from .loss import factor_of, gradient, gradient_of, gradient_terms, store_loss
+from .gradient import gradient, gradient_of, gradient_terms
+from .loss import factor_of, store_loss
 from .passes import Row, row_max, row_range
 from .slow_path import careful_logsumexp
 from .whole import (
@@ -109,7 +110,7 @@ def _conclude_log_softmax(args, logits, row, start, stop, m, sums):
 
 @noinline
 def _log_softmax_whole(logits, start, stop, log_probs):
-    log_softmax_row(logits, start, stop, log_probs)
+    log_softmax_row(logits, log_probs, start, stop)
 
 
 @staged

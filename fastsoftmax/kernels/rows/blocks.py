@@ -3,9 +3,8 @@
 A block is read while its maximum is found, and is in the second-level cache when its exponentials are added up,
 relative to a power of two of its own; the maxima give the row's, and the powers cancel exactly. So sums read each logit
 from memory once. A result reads it once more, takes e^z anew, which costs less than to keep it in memory, and is
-written past the caches, unless it is in place. With a thread a row the logsumexp of four long rows
-took half as long again, that of one two and a half times as long, and its cross entropy with the gradient in place 1.6
-times (M13).
+written past the caches, unless it is in place. With a thread a row the logsumexp of four long rows took half as long
+again, that of one two and a half times as long, and its cross entropy with the gradient in place 1.6 times (M13).
 """
 
 import math
@@ -25,9 +24,7 @@ from .backward import sum_of_products
 from .loss import options_from
 from .passes import ExpSums, Row, exp_sum, row_max
 from .streamed import Pending, store_row, stream_row
-from .whole import (
-    nan_or_zero,
-)
+from .whole import nan_or_zero
 
 
 class Parts(NamedTuple):

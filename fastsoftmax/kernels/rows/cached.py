@@ -17,7 +17,8 @@ from ..vecmath.quotient import (
     multiply_near,
     row_quotient,
 )
-from .loss import GradientTerms, gradient, gradient_of, gradient_terms, smoothed
+from .gradient import GradientTerms, gradient, gradient_of, gradient_terms
+from .loss import smoothed
 from .passes import Place, Range, Row, exp_sum, row_range
 from .streamed import Pending, store_row
 from .whole import loss_from_sums, probability

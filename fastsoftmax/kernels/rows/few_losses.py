@@ -10,7 +10,8 @@ from ..vecmath.exp import exp_scaled, scale_of
 from ..vecmath.quotient import LEAST_NEAR_QUOTIENT, NO_HEADROOM, least_quotient, multiply, multiply_near, quotient_of
 from .bundles import IGNORED
 from .few import finish_lanes, lanes_exp_sum, lanes_range
-from .loss import Gradient, LabelSums, class_gradient, row_loss, weighted
+from .gradient import Gradient, class_gradient
+from .loss import LabelSums, row_loss, weighted
 
 
 @staged

@@ -92,7 +92,7 @@ def logsumexp_row(logits, row, following):
 
 
 @staged
-def log_softmax_row(logits, start, stop, log_probs):
+def log_softmax_row(logits, log_probs, start, stop):
     """Compute log a_j = (z_j − m) − log Σ_s e^(z_s − m)."""
     row = Row(start, stop, row_max(logits, start, stop))
     sums, _ = row_log_sums(logits, row)
