@@ -38,6 +38,8 @@ def matrix(name: str, value: object, rows: int | None = None, columns: int | Non
 def class_axis(name: str, array: Array, axis: object) -> int:
     """Take the axis of the classes as a number from 0; there must be a class."""
     shape = array.shape  # NumPy makes a tuple of it each time
+    if type(axis) is int and -len(shape) <= axis < len(shape) and shape[axis]:
+        return axis % len(shape)
     index = integer("axis", axis)
     if not -len(shape) <= index < len(shape):
         if array.ndim == 0:
@@ -223,7 +225,7 @@ def class_labels(
     ignored = integer("ignore_index", ignore_index)
     if not -(2**63) <= ignored < 2**63:
         raise ValueError(f"ignore_index: expected a 64-bit integer, got {ignored}")
-    flat = contiguous(_int64(array, ignored))
+    flat = contiguous(array if array.dtype == _INT64 else _int64(array, ignored))
     if flat.ndim != 1:
         flat = flat.reshape(-1)
     counted = count_labels.serial(flat, n_classes, ignored)
@@ -238,8 +240,6 @@ def class_labels(
 
 
 def _int64(labels: Array, ignored: int) -> Array:
-    if labels.dtype == _INT64:
-        return labels
     converted = labels.astype(np.int64)
     if labels.dtype.kind == "u" and labels.dtype.itemsize == 8:
         # What does not fit is no class, and must not become one, nor the index to ignore.

@@ -64,12 +64,9 @@ def cross_entropy_hvp(
     shape, n_classes = arrays.row_shape(z, axis), z.shape[axis]
     flat_labels, ignored, counted = arrays.class_labels(labels, shape, n_classes, ignore_index)
     given = options.checked(
+        (class_weight, sample_weight, label_smoothing, z_loss),
         (z.dtype, n_classes),
         (flat_labels, shape, ignored, counted),
-        class_weight=class_weight,
-        sample_weight=sample_weight,
-        label_smoothing=label_smoothing,
-        z_loss=z_loss,
     )
     given = given or options.Options({}, counted)
     rows, tangents = arrays.rows_of(z, axis), arrays.rows_of(v, axis)

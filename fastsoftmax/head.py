@@ -74,14 +74,8 @@ def linear_cross_entropy(
     x, w, b, y, ignored, counted = _checked(inputs, weight, bias, labels, ignore_index, reduction)
     given = None
     if not (class_weight is None and sample_weight is None and label_smoothing is OFF and z_loss is OFF):
-        given = options.checked(
-            (x.dtype, w.shape[1]),
-            (y, y.shape, ignored, counted),
-            class_weight=class_weight,
-            sample_weight=sample_weight,
-            label_smoothing=label_smoothing,
-            z_loss=z_loss,
-        )
+        asked = class_weight, sample_weight, label_smoothing, z_loss
+        given = options.checked(asked, (x.dtype, w.shape[1]), (y, y.shape, ignored, counted))
     divisor = given.divisor if given else counted
     rows = _rows_of_a_chunk(x, w, workspace)
     losses = np.empty(len(x))
@@ -157,14 +151,8 @@ def linear_cross_entropy_with_grad(
     x, w, b, y, ignored, counted = _checked(inputs, weight, bias, labels, ignore_index, reduction)
     given = None
     if not (class_weight is None and sample_weight is None and label_smoothing is OFF and z_loss is OFF):
-        given = options.checked(
-            (x.dtype, w.shape[1]),
-            (y, y.shape, ignored, counted),
-            class_weight=class_weight,
-            sample_weight=sample_weight,
-            label_smoothing=label_smoothing,
-            z_loss=z_loss,
-        )
+        asked = class_weight, sample_weight, label_smoothing, z_loss
+        given = options.checked(asked, (x.dtype, w.shape[1]), (y, y.shape, ignored, counted))
     divisor = given.divisor if given else counted
     rows = _rows_of_a_chunk(x, w, workspace)
     factor, row_factors = arrays.upstream(dloss, reduction, y.shape, x.dtype)

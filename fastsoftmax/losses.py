@@ -88,14 +88,8 @@ def cross_entropy(
     flat_labels, ignored, counted = arrays.class_labels(labels, shape, n_classes, ignore_index)
     given = None
     if not (class_weight is None and sample_weight is None and label_smoothing is OFF and z_loss is OFF):
-        given = options.checked(
-            (array.dtype, n_classes),
-            (flat_labels, shape, ignored, counted),
-            class_weight=class_weight,
-            sample_weight=sample_weight,
-            label_smoothing=label_smoothing,
-            z_loss=z_loss,
-        )
+        asked = class_weight, sample_weight, label_smoothing, z_loss
+        given = options.checked(asked, (array.dtype, n_classes), (flat_labels, shape, ignored, counted))
     divisor = given.divisor if given else counted
     rows = arrays.rows_of(array, axis)
     losses = np.empty(len(rows))
@@ -167,14 +161,8 @@ def cross_entropy_with_grad(
     flat_labels, ignored, counted = arrays.class_labels(labels, shape, n_classes, ignore_index)
     given = None
     if not (class_weight is None and sample_weight is None and label_smoothing is OFF and z_loss is OFF):
-        given = options.checked(
-            (array.dtype, n_classes),
-            (flat_labels, shape, ignored, counted),
-            class_weight=class_weight,
-            sample_weight=sample_weight,
-            label_smoothing=label_smoothing,
-            z_loss=z_loss,
-        )
+        asked = class_weight, sample_weight, label_smoothing, z_loss
+        given = options.checked(asked, (array.dtype, n_classes), (flat_labels, shape, ignored, counted))
     divisor = given.divisor if given else counted
     if reduction == "mean":
         factor = options.mean_factor(factor, divisor, counted)

@@ -52,19 +52,16 @@ class Options(NamedTuple):
 
 
 def checked(
+    asked: tuple[object, object, object, object],
     logits: tuple[np.dtype[Any], int],
     labels: tuple[Array, tuple[int, ...], int, int],
-    *,
-    class_weight: object,
-    sample_weight: object,
-    label_smoothing: object,
-    z_loss: object,
 ) -> Options | None:
-    """Check the options of a loss; give None if all are off.
+    """Check the options of a loss, in the order of `FIELDS`; give None if all are off.
 
     `logits` are their dtype and number of classes, `labels` the flat ones, the shape that they had, the index to
     ignore, and how many are not to be ignored.
     """
+    class_weight, sample_weight, label_smoothing, z_loss = asked
     (dtype, n_classes), (flat_labels, shape, ignored, counted) = logits, labels
     values: dict[str, Any] = {}
     if class_weight is not None:
