@@ -13,10 +13,11 @@ from fastsoftmax.curvature import cross_entropy_hvp
 from fastsoftmax.head import linear_cross_entropy, linear_cross_entropy_with_grad
 from fastsoftmax.layer import bias_grad, input_grad, linear, linear_backward, weight_grad
 from fastsoftmax.losses import cross_entropy, cross_entropy_with_grad
-from fastsoftmax.reference import LinearGrads
+from fastsoftmax.reference import LinearGrads, RowStats
 
 __all__ = [
     "LinearGrads",
+    "RowStats",
     "__version__",
     "bias_grad",
     "cross_entropy",

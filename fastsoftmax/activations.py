@@ -4,7 +4,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from fastsoftmax import arrays, conversions, reference, threads
+from fastsoftmax import arrays, conversions, options, reference, threads
 from fastsoftmax.conversions import Array
 from fastsoftmax.kernels import operations
 from fastsoftmax.kernels.regimes import RowKernels
@@ -12,7 +12,9 @@ from fastsoftmax.kernels.regimes import RowKernels
 Axis: TypeAlias = int | tuple[int, ...] | None
 
 
-def softmax(logits: object, *, axis: Axis = -1, out: Array | None = None) -> Array:
+def softmax(
+    logits: object, *, axis: Axis = -1, scale: float | None = None, where: object = None, out: Array | None = None
+) -> Array:
     r"""Compute the probabilities of the classes.
 
     .. math:: a_j = e^{z_j} / \sum_s e^{z_s}
@@ -23,6 +25,10 @@ def softmax(logits: object, *, axis: Axis = -1, out: Array | None = None) -> Arr
         z, of any shape. Integers are taken as float64.
     axis : int, tuple of int, or None
         The axis of the classes, or several that are one list of classes together; None for all.
+    scale : float, optional
+        A factor of the logits above 0, taken in their dtype: z stands for scale · z above. A temperature is 1 / scale.
+    where : array_like of bool, optional
+        Which classes there are, of the shape of `logits`: the others have probability 0.
     out : ndarray, optional
         Receives the result: shape and dtype of `logits`. ``out=logits`` works in place.
 
@@ -44,10 +50,12 @@ def softmax(logits: object, *, axis: Axis = -1, out: Array | None = None) -> Arr
     array([[0.5, 0.5],
            [0. , 1. ]])
     """
-    return _row_by_row(operations.SOFTMAX, axis, out, logits=logits)
+    return _row_by_row(operations.SOFTMAX, axis, out, (scale, where), logits=logits)
 
 
-def log_softmax(logits: object, *, axis: Axis = -1, out: Array | None = None) -> Array:
+def log_softmax(
+    logits: object, *, axis: Axis = -1, scale: float | None = None, where: object = None, out: Array | None = None
+) -> Array:
     r"""Compute the logarithms of the classes' probabilities.
 
     .. math:: \log a_j = (z_j - m) - \log \sum_s e^{z_s - m}, \quad m = \max_s z_s
@@ -61,6 +69,10 @@ def log_softmax(logits: object, *, axis: Axis = -1, out: Array | None = None) ->
         z, of any shape. Integers are taken as float64.
     axis : int, tuple of int, or None
         The axis of the classes, or several that are one list of classes together; None for all.
+    scale : float, optional
+        A factor of the logits above 0, taken in their dtype: z stands for scale · z above. A temperature is 1 / scale.
+    where : array_like of bool, optional
+        Which classes there are, of the shape of `logits`: the others are −inf.
     out : ndarray, optional
         Receives the result: shape and dtype of `logits`. ``out=logits`` works in place.
 
@@ -80,10 +92,18 @@ def log_softmax(logits: object, *, axis: Axis = -1, out: Array | None = None) ->
     >>> print(fs.log_softmax([0.0, 40.0])[1].round(24))
     -4.248354e-18
     """
-    return _row_by_row(operations.LOG_SOFTMAX, axis, out, logits=logits)
+    return _row_by_row(operations.LOG_SOFTMAX, axis, out, (scale, where), logits=logits)
 
 
-def logsumexp(logits: object, *, axis: Axis = -1, keepdims: bool = False, out: Array | None = None) -> Any:
+def logsumexp(
+    logits: object,
+    *,
+    axis: Axis = -1,
+    scale: float | None = None,
+    where: object = None,
+    keepdims: bool = False,
+    out: Array | None = None,
+) -> Any:
     r"""Compute the logarithm of the sum of exponentials.
 
     .. math:: lse = m + \log \sum_j e^{z_j - m}, \quad m = \max_j z_j
@@ -94,6 +114,10 @@ def logsumexp(logits: object, *, axis: Axis = -1, keepdims: bool = False, out: A
         z, of any shape. Integers are taken as float64.
     axis : int, tuple of int, or None
         The axis of the classes, or several that are one list of classes together; None for all.
+    scale : float, optional
+        A factor of the logits above 0, taken in their dtype: z stands for scale · z above. A temperature is 1 / scale.
+    where : array_like of bool, optional
+        Which classes there are, of the shape of `logits`: the others are not added.
     keepdims : bool
         Keep those axes, with length one.
     out : ndarray, optional
@@ -122,9 +146,11 @@ def logsumexp(logits: object, *, axis: Axis = -1, keepdims: bool = False, out: A
     if out is not None:
         arrays.check_out(out, shape, array.dtype)
     rows = array if array.ndim == 2 and axes == (1,) and array.flags.carray else arrays.rows_of_axes(array, axes)
+    values = _values(array, axes, (scale, where)) if scale is not None or where is not None else None
     lse = np.empty(len(rows), array.dtype)
     if rows.shape[1]:
-        threads.run(operations.LOGSUMEXP.choose([rows], lse), rows.size, rows, lse)
+        kernel = operations.LOGSUMEXP.choose([rows], lse)
+        threads.run(kernel.bound(values) if values else kernel, rows.size, rows, lse)
     else:
         lse[...] = -np.inf
     if out is None:
@@ -167,7 +193,7 @@ def softmax_backward(probs: object, dprobs: object, *, axis: Axis = -1, out: Arr
     >>> fs.softmax_backward([0.5, 0.5], [1.0, 0.0])
     array([ 0.25, -0.25])
     """
-    return _row_by_row(operations.SOFTMAX_BACKWARD, axis, out, probs=probs, dprobs=dprobs)
+    return _row_by_row(operations.SOFTMAX_BACKWARD, axis, out, _NO_OPTIONS, probs=probs, dprobs=dprobs)
 
 
 def log_softmax_backward(log_probs: object, dlog_probs: object, *, axis: Axis = -1, out: Array | None = None) -> Array:
@@ -202,7 +228,8 @@ def log_softmax_backward(log_probs: object, dlog_probs: object, *, axis: Axis = 
     >>> fs.log_softmax_backward(np.log([0.5, 0.5]), [1.0, 0.0])
     array([ 0.5, -0.5])
     """
-    return _row_by_row(operations.LOG_SOFTMAX_BACKWARD, axis, out, log_probs=log_probs, dlog_probs=dlog_probs)
+    inputs = {"log_probs": log_probs, "dlog_probs": dlog_probs}
+    return _row_by_row(operations.LOG_SOFTMAX_BACKWARD, axis, out, _NO_OPTIONS, **inputs)
 
 
 def softmax_jacobian(probs: object, *, axis: int = -1) -> Array:
@@ -242,8 +269,13 @@ def softmax_jacobian(probs: object, *, axis: int = -1) -> Array:
         return reference.softmax_jacobian(array, axis=axis)
 
 
-def _row_by_row(kernels: RowKernels, axis: Axis, out: Array | None, **inputs: object) -> Array:
-    """Run a kernel whose inputs and result all have one shape and dtype."""
+_NO_OPTIONS = None, None
+
+
+def _row_by_row(
+    kernels: RowKernels, axis: Axis, out: Array | None, asked: tuple[object, object], **inputs: object
+) -> Array:
+    """Run a kernel whose inputs and result all have one shape and dtype; `asked` are the scale and where."""
     found = [conversions.floats(name, value) for name, value in inputs.items()]
     if len(found) > 1:
         found = _alike(inputs, found)
@@ -251,26 +283,44 @@ def _row_by_row(kernels: RowKernels, axis: Axis, out: Array | None, **inputs: ob
     axes = arrays.class_axes(name, first, axis)
     if out is not None:
         arrays.check_out(out, first.shape, first.dtype)
+    values = None if asked is _NO_OPTIONS or (asked[0] is None and asked[1] is None) else _values(first, axes, asked)
     if first.size == 0:
         return np.empty_like(first) if out is None else out
     if len(axes) != 1:
-        return _over_axes(kernels, axes, out, found)
+        return _over_axes(kernels, axes, out, found, values)
     (index,) = axes
-    return _over_axis(kernels, index, out, found)
+    return _over_axis(kernels, index, out, found, values)
 
 
-def _over_axis(kernels: RowKernels, axis: int, out: Array | None, found: list[Array]) -> Array:
+def _values(logits: Array, axes: tuple[int, ...], asked: tuple[object, object]) -> dict[str, Any]:
+    """Check the options of a function of logits, and give those that are on as kernels take them."""
+    scale, where = asked
+    values = options.transform(logits.dtype, None, scale)
+    return values if where is None else values | {"where": arrays.mask(where, logits, axes)}
+
+
+def _over_axis(
+    kernels: RowKernels, axis: int, out: Array | None, found: list[Array], values: dict[str, Any] | None
+) -> Array:
     first = found[0]
     rows_in = [arrays.rows_of(array, axis) for array in found]
-    rows = arrays.rows_for(out, first, axis, rows_in)
-    threads.run(kernels.choose(rows_in, rows), rows.size, *rows_in, rows)
+    read = [*rows_in, values["where"]] if values and "where" in values else rows_in
+    rows = arrays.rows_for(out, first, axis, read)
+    kernel = kernels.choose(rows_in, rows)
+    threads.run(kernel.bound(values) if values else kernel, rows.size, *rows_in, rows)
     return arrays.deliver(rows, out, first, axis)
 
 
-def _over_axes(kernels: RowKernels, axes: tuple[int, ...], out: Array | None, found: list[Array]) -> Array:
+def _over_axes(
+    kernels: RowKernels,
+    axes: tuple[int, ...],
+    out: Array | None,
+    found: list[Array],
+    values: dict[str, Any] | None,
+) -> Array:
     """Take several axes for one, and put its classes back where they were."""
     first = found[0]
-    rows = _over_axis(kernels, 1, None, [arrays.rows_of_axes(array, axes) for array in found])
+    rows = _over_axis(kernels, 1, None, [arrays.rows_of_axes(array, axes) for array in found], values)
     ends = range(first.ndim - len(axes), first.ndim)
     result = np.moveaxis(rows.reshape(np.moveaxis(first, axes, ends).shape), ends, axes)
     return arrays.settle(result, out)

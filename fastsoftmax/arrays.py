@@ -7,7 +7,7 @@ last, C-contiguous. An error names the argument, what was expected and what came
 import math
 import operator
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -211,15 +211,59 @@ def deliver(rows: Array, out: Array | None, like: Array, axis: int) -> Array:
     return out
 
 
-def class_labels(
-    labels: object, shape: tuple[int, ...], n_classes: int, ignore_index: object
-) -> tuple[Array, int, int]:
-    """Take class indices, one per row: (flat labels, index to ignore, number of labels that count)."""
+class Targets(NamedTuple):
+    """What rows are to be: labels, or class probabilities in place of them."""
+
+    labels: Array  # flat class indices; none of them beside probabilities
+    ignored: int  # the index to ignore
+    counted: int  # how many rows are not to be ignored
+    probs: Array | None  # rows of probabilities, which `options` checks
+
+
+def targets(labels: object, shape: tuple[int, ...], axis: int, ignore_index: object, dtype: np.dtype[Any]) -> Targets:
+    """Take class indices, one per row, or probabilities, for logits of a shape and a dtype."""
     array = labels if type(labels) is np.ndarray else array_of("labels", labels)
     if array.dtype.kind not in "iu":
-        if array.size or not isinstance(labels, (list, tuple)):
-            raise TypeError(f"labels: expected integers, one per row, got {array.dtype}")
+        if array.size or array.shape == shape or not isinstance(labels, (list, tuple)):
+            return _probabilities(labels, array, shape, axis, ignore_index, dtype)
         array = array.astype(np.int64)  # NumPy takes an empty list for floats
+    rows, n_classes = shape[:axis] + shape[axis + 1 :], shape[axis]
+    return Targets(*class_labels(array, rows, n_classes, ignore_index), None)
+
+
+def _probabilities(
+    labels: object, array: Array, shape: tuple[int, ...], axis: int, ignore_index: object, dtype: np.dtype[Any]
+) -> Targets:
+    """Take class probabilities, in the dtype of the logits."""
+    if array.dtype.kind not in "f":
+        raise TypeError(f"labels: expected integers, one per row, or probabilities, got {array.dtype}")
+    probs = floats("labels", labels)
+    if probs.shape != shape:
+        row_shape = shape[:axis] + shape[axis + 1 :]
+        raise ValueError(
+            f"labels: expected integers of shape {row_shape}, or probabilities of shape {shape}, "
+            f"got {array.dtype} of shape {array.shape}"
+        )
+    ignored = integer("ignore_index", ignore_index)
+    if ignored != -100:
+        raise ValueError(f"ignore_index: expected the default, -100, with class probabilities, got {ignored}")
+    with np.errstate(all="ignore"):  # what is too large is infinite
+        rows = rows_of(probs.astype(dtype, copy=False), axis)
+    return Targets(NO_LABELS, ignored, len(rows), rows)
+
+
+def mask(where: object, logits: Array, axes: tuple[int, ...]) -> Array:
+    """Take which classes rows have, as the flat bytes of rows whose classes are all along some axes."""
+    array = array_of("where", where)
+    if array.dtype != np.bool_:
+        raise TypeError(f"where: expected booleans, got {array.dtype}")
+    if array.shape != logits.shape:
+        raise ValueError(f"where: expected shape {logits.shape} like logits, got {array.shape}")
+    return rows_of_axes(array, axes).view(np.uint8).reshape(-1)
+
+
+def class_labels(array: Array, shape: tuple[int, ...], n_classes: int, ignore_index: object) -> tuple[Array, int, int]:
+    """Take class indices, one per row: (flat labels, index to ignore, number of labels that count)."""
     if array.shape != shape:
         raise ValueError(f"labels: expected shape {shape}, got {array.shape}")
     ignored = integer("ignore_index", ignore_index)
@@ -282,4 +326,5 @@ def upstream(dloss: object, reduction: str, rows: tuple[int, ...], dtype: np.dty
     return float(array), none
 
 
+NO_LABELS = np.empty(0, np.int64)
 NO_ROWS = {dtype: np.empty(0, dtype) for dtype in FLOATS}

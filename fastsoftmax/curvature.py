@@ -3,9 +3,12 @@
 import numpy as np
 
 from fastsoftmax import arrays, conversions, options, threads
+from fastsoftmax.arrays import Targets
 from fastsoftmax.conversions import Array
 from fastsoftmax.kernels import operations
 from fastsoftmax.losses import Reduction
+from fastsoftmax.options import Asked, Options
+from fastsoftmax.reference import rows as reference_rows
 
 
 def cross_entropy_hvp(
@@ -18,6 +21,9 @@ def cross_entropy_hvp(
     ignore_index: int = -100,
     label_smoothing: float = 0.0,
     z_loss: float = 0.0,
+    softcap: float | None = None,
+    scale: float | None = None,
+    where: object = None,
     reduction: Reduction = "mean",
     axis: int = -1,
     out: Array | None = None,
@@ -27,11 +33,12 @@ def cross_entropy_hvp(
     .. math:: (H v)_j = s \left((T + 2 \zeta\, lse)(a_j v_j - a_j\, a \cdot v) + 2 \zeta\, a_j\, a \cdot v\right),
               \quad T = \sum_j t_j
 
-    with the target t, the sample weights s and the z-loss ζ of `cross_entropy`; each row has a Hessian of its own.
+    with the target t, the sample weights s and the z-loss ζ of `cross_entropy`; each row has a Hessian of its own. That
+    is the product with respect to q; where q is not z, it is d · H (d · v) + ∂L/∂q · ∂²q/∂z² · v with d = ∂q/∂z.
 
     Parameters
     ----------
-    logits, labels, class_weight, sample_weight, ignore_index, label_smoothing, z_loss, axis
+    logits, labels, class_weight, sample_weight, ignore_index, label_smoothing, z_loss, softcap, scale, where, axis
         As in `cross_entropy`. Ignored rows give 0.
     vector : array_like
         v, shape and dtype of `logits`.
@@ -61,32 +68,20 @@ def cross_entropy_hvp(
     arrays.check_reduction(reduction)
     if out is not None:
         arrays.check_out(out, z.shape, z.dtype)
-    shape, n_classes = arrays.row_shape(z, axis), z.shape[axis]
-    flat_labels, ignored, counted = arrays.class_labels(labels, shape, n_classes, ignore_index)
-    given = options.checked(
-        (class_weight, sample_weight, label_smoothing, z_loss),
-        (z.dtype, n_classes),
-        (flat_labels, shape, ignored, counted),
-    )
-    given = given or options.Options({}, counted)
+    targets = arrays.targets(labels, z.shape, axis, ignore_index, z.dtype)
+    asked = Asked(class_weight, sample_weight, label_smoothing, z_loss, softcap, scale, where, return_stats=False)
+    given = options.checked(asked, (z, axis), targets) or options.Options({}, targets.counted)
     rows, tangents = arrays.rows_of(z, axis), arrays.rows_of(v, axis)
-    probs, product = np.empty_like(rows), np.empty_like(rows)
-    threads.run(operations.SOFTMAX.choose([rows], probs), rows.size, rows, probs)
-    threads.run(operations.SOFTMAX_BACKWARD.choose([probs], product), rows.size, probs, tangents, product)
-    factor = options.mean_factor(1.0, given.divisor, counted) if reduction == "mean" else 1.0
-    scale, slope = _row_factors(flat_labels, ignored, given, factor)
+    product = _of_rows(rows, tangents, targets, given)
+    s = given.values.get("sample_weight", np.ones(len(rows)))
+    if reduction == "mean":
+        s = s * options.mean_factor(1.0, given.divisor, targets.counted)
     with np.errstate(all="ignore"):
-        if zeta := given.values.get("z_loss"):
-            lse = np.empty(len(rows), z.dtype)
-            threads.run(operations.LOGSUMEXP.choose([rows], lse), rows.size, rows, lse)
-            slope = slope + 2 * zeta * lse.astype(np.float64)
-            along = np.einsum("ij,ij->i", probs, tangents, dtype=np.float64)
-            probs *= (scale * 2 * zeta * along).astype(z.dtype)[:, None]
-            product *= (scale * slope).astype(z.dtype)[:, None]
-            product += probs
-        else:
-            product *= (scale * slope).astype(z.dtype)[:, None]
-    product[flat_labels == ignored] = 0
+        product *= s.astype(z.dtype)[:, None]
+    if targets.probs is None:
+        product[targets.labels == targets.ignored] = 0
+    if "where" in given.values:
+        product[given.values["where"].reshape(rows.shape) == 0] = 0
     return arrays.settle(arrays.deliver(product, None, z, axis), out)
 
 
@@ -99,12 +94,61 @@ def _alike(logits: object, vector: object) -> tuple[Array, Array]:
     return z, v
 
 
-def _row_factors(labels: Array, ignored: int, given: options.Options, factor: float) -> tuple[Array, Array]:
-    """Give each row's s, times the factor of all, and its T."""
+def _of_rows(rows: Array, tangents: Array, targets: Targets, given: Options) -> Array:
+    """Compute the product for rows whose samples weigh 1."""
+    softcap, scale = given.values.get("softcap"), given.scale
+    if softcap is None:
+        with np.errstate(all="ignore"):
+            product = _along_logits(rows, tangents, targets, given)
+            product *= rows.dtype.type(scale**2)
+            return product
+    with np.errstate(all="ignore"):
+        u = rows * np.float64(scale / softcap)
+        slope = np.where(np.isinf(u), 0, scale / np.cosh(u) ** 2).astype(rows.dtype)
+        bend = (-2 * scale / softcap * np.tanh(u)).astype(rows.dtype)  # ∂²q/∂z² over ∂q/∂z
+        product = slope * _along_logits(rows, slope * tangents, targets, given)
+        product += _gradient(rows, targets, given) * bend * tangents
+    return product
+
+
+def _along_logits(rows: Array, tangents: Array, targets: Targets, given: Options) -> Array:
+    """Compute the product with the Hessian with respect to q."""
+    known = {name: value for name, value in given.values.items() if name in ("softcap", "scale", "where")}
+    if "where" in known:
+        tangents = np.where(known["where"].reshape(rows.shape), tangents, rows.dtype.type(0))
+    probs, product = np.empty_like(rows), np.empty_like(rows)
+    threads.run(operations.SOFTMAX.choose([rows], probs).bound(known), rows.size, rows, probs)
+    threads.run(operations.SOFTMAX_BACKWARD.choose([probs], product), rows.size, probs, tangents, product)
+    total = _totals(rows, targets, given)
+    zeta = given.values.get("z_loss")
+    if zeta is None:
+        product *= total.astype(rows.dtype)[:, None]
+        return product
+    lse = np.empty(len(rows), rows.dtype)
+    threads.run(operations.LOGSUMEXP.choose([rows], lse).bound(known), rows.size, rows, lse)
+    along = np.einsum("ij,ij->i", probs, tangents, dtype=np.float64)
+    product *= (total + 2 * zeta * lse.astype(np.float64)).astype(rows.dtype)[:, None]
+    product += (2 * zeta * along).astype(rows.dtype)[:, None] * probs
+    return product
+
+
+def _totals(rows: Array, targets: Targets, given: Options) -> Array:
+    """Give each row's T, in float64."""
     values = given.values
-    y = np.where(labels == ignored, 0, labels)
-    weights = values.get("class_weight")
-    w = np.ones(len(y)) if weights is None else weights[y].astype(np.float64)
-    smoothing = values.get("label_smoothing", 0.0)
-    total = (1 - smoothing) * w + smoothing * values.get("mean_weight", 0.0)
-    return factor * values.get("sample_weight", np.ones(len(y))), total
+    where = values["where"].reshape(rows.shape) != 0 if "where" in values else None
+    row_options = reference_rows.RowOptions(
+        values.get("class_weight"), targets.ignored, values.get("label_smoothing", 0.0), 0.0, None, None, where
+    )
+    labels = targets.labels if targets.probs is None else targets.probs
+    return reference_rows.target_of(rows, labels, row_options).total.astype(np.float64)
+
+
+def _gradient(rows: Array, targets: Targets, given: Options) -> Array:
+    """Compute ∂L/∂z of each row, of samples that weigh 1."""
+    values = {name: value for name, value in given.values.items() if name != "sample_weight"}
+    dlogits, losses = np.empty_like(rows), np.empty(len(rows))
+    kernel = operations.CROSS_ENTROPY_WITH_GRAD.choose([rows], dlogits).bound(values)
+    dloss = arrays.NO_ROWS[rows.dtype]
+    labels, ignored = targets.labels, targets.ignored
+    threads.run(kernel, rows.size, rows, labels, ignored, given.scale, dloss, losses, dlogits)
+    return dlogits

@@ -31,7 +31,10 @@ def linear_cross_entropy(
     ignore_index: int = -100,
     label_smoothing: float = OFF,
     z_loss: float = OFF,
+    softcap: float | None = None,
+    scale: float | None = None,
     reduction: Reduction = "mean",
+    return_stats: bool = False,
     workspace: int = WORKSPACE,
 ) -> Any:
     """Compute the cross entropy of a linear layer's outputs, L(X·W + b, y).
@@ -71,11 +74,20 @@ def linear_cross_entropy(
     >>> float(np.exp(-fs.linear_cross_entropy([[1.0]], weight, None, [1])).round(12))
     0.75
     """
-    x, w, b, y, ignored, counted = _checked(inputs, weight, bias, labels, ignore_index, reduction)
+    x, w, b, targets = _checked(inputs, weight, bias, labels, ignore_index, reduction)
+    y, ignored, counted, probs = targets
     given = None
-    if not (class_weight is None and sample_weight is None and label_smoothing is OFF and z_loss is OFF):
-        asked = class_weight, sample_weight, label_smoothing, z_loss
-        given = options.checked(asked, (x.dtype, w.shape[1]), (y, y.shape, ignored, counted))
+    if probs is not None or not (
+        class_weight is None
+        and sample_weight is None
+        and label_smoothing is OFF
+        and z_loss is OFF
+        and softcap is None
+        and scale is None
+        and return_stats is False
+    ):
+        asked = options.Asked(class_weight, sample_weight, label_smoothing, z_loss, softcap, scale, None, return_stats)
+        given = options.checked_of_head(asked, (x, w), targets)
     divisor = given.divisor if given else counted
     rows = _rows_of_a_chunk(x, w, workspace)
     losses = np.empty(len(x))
@@ -90,7 +102,8 @@ def linear_cross_entropy(
             kernel = operations.CROSS_ENTROPY.cached
             bound = given.bound(kernel, chunk) if given else kernel
             threads.run(bound, logits.size, logits, y[chunk], ignored, losses[chunk])
-    return reduce(losses, divisor, reduction, x.dtype, y.shape)
+    loss = reduce(losses, divisor, reduction, x.dtype, losses.shape)
+    return (loss, *given.stats(x.dtype, losses.shape)) if return_stats and given else loss
 
 
 def linear_cross_entropy_with_grad(
@@ -104,12 +117,15 @@ def linear_cross_entropy_with_grad(
     ignore_index: int = -100,
     label_smoothing: float = OFF,
     z_loss: float = OFF,
+    softcap: float | None = None,
+    scale: float | None = None,
     reduction: Reduction = "mean",
+    return_stats: bool = False,
     dloss: object = None,
     inputs_grad: bool = True,
     workspace: int = WORKSPACE,
     out: LinearGrads | None = None,
-) -> tuple[Any, LinearGrads]:
+) -> Any:
     """Compute the cross entropy of a linear layer's outputs and the gradients of X, W and b.
 
     With fewer than 64 classes one pass over X computes everything, a strip of rows at a time. With more, as many rows
@@ -148,20 +164,31 @@ def linear_cross_entropy_with_grad(
     >>> grads.dweight.round(12), grads.dbias
     (array([[ 0.25, -0.25]]), None)
     """
-    x, w, b, y, ignored, counted = _checked(inputs, weight, bias, labels, ignore_index, reduction)
+    x, w, b, targets = _checked(inputs, weight, bias, labels, ignore_index, reduction)
+    y, ignored, counted, probs = targets
     given = None
-    if not (class_weight is None and sample_weight is None and label_smoothing is OFF and z_loss is OFF):
-        asked = class_weight, sample_weight, label_smoothing, z_loss
-        given = options.checked(asked, (x.dtype, w.shape[1]), (y, y.shape, ignored, counted))
+    if probs is not None or not (
+        class_weight is None
+        and sample_weight is None
+        and label_smoothing is OFF
+        and z_loss is OFF
+        and softcap is None
+        and scale is None
+        and return_stats is False
+    ):
+        asked = options.Asked(class_weight, sample_weight, label_smoothing, z_loss, softcap, scale, None, return_stats)
+        given = options.checked_of_head(asked, (x, w), targets)
     divisor = given.divisor if given else counted
     rows = _rows_of_a_chunk(x, w, workspace)
-    factor, row_factors = arrays.upstream(dloss, reduction, y.shape, x.dtype)
-    targets = _targets(
+    factor, row_factors = arrays.upstream(dloss, reduction, x.shape[:1], x.dtype)
+    results = _results(
         out, (x, w, b), (y, row_factors, *(given.arrays if given else ())), inputs_grad, bias is not None
     )
-    dinputs, dweight, dbias = targets
+    dinputs, dweight, dbias = results
     if reduction == "mean":
         factor = options.mean_factor(factor, divisor, counted)
+    if given:
+        factor *= given.scale
     losses = np.empty(len(x))
     if w.shape[1] < HEAD_FEW_CLASSES:
         kernel = operations.HEAD.with_grad
@@ -185,12 +212,13 @@ def linear_cross_entropy_with_grad(
             threads.multiply(operations.WEIGHT_GRAD.wide, products, x[chunk], logits, dweight, chunk.start > 0)
         with np.errstate(all="ignore"):
             dbias[...] = bias_sums
-    loss = reduce(losses, divisor, reduction, x.dtype, y.shape)
-    dinputs, dweight, dbias = map(arrays.settle, targets, out or (None, None, None))
-    return loss, LinearGrads(dinputs if inputs_grad else None, dweight, dbias if bias is not None else None)
+    loss = reduce(losses, divisor, reduction, x.dtype, losses.shape)
+    dinputs, dweight, dbias = map(arrays.settle, results, out or (None, None, None))
+    grads = LinearGrads(dinputs if inputs_grad else None, dweight, dbias if bias is not None else None)
+    return (loss, grads, *given.stats(x.dtype, losses.shape)) if given else (loss, grads)
 
 
-def _targets(
+def _results(
     out: object, layer: tuple[Array, Array, Array], others: tuple[Array, ...], inputs_grad: bool, has_bias: bool
 ) -> tuple[Array, Array, Array]:
     """Give the arrays to compute the gradients in, those of `out` where they can be written to themselves."""
@@ -204,32 +232,32 @@ def _targets(
             came = type(given[name]).__name__
             raise ValueError(f"out.{name}: expected None, as there is no such gradient, got {came}")
 
-    def target(name: str, shape: tuple[int, ...]) -> Array:
+    def result(name: str, shape: tuple[int, ...]) -> Array:
         aligned = name == "dinputs"
         return arrays.buffer(given[name], shape, x.dtype, *read, name=f"out.{name}", aligned=aligned)
 
-    targets = (
-        target("dinputs", x.shape if inputs_grad else (0, 0)),
-        target("dweight", w.shape),
-        target("dbias", b.shape),
+    results = (
+        result("dinputs", x.shape if inputs_grad else (0, 0)),
+        result("dweight", w.shape),
+        result("dbias", b.shape),
     )
-    if any(itertools.starmap(np.may_share_memory, itertools.combinations(targets, 2))):
+    if any(itertools.starmap(np.may_share_memory, itertools.combinations(results, 2))):
         raise ValueError("out: expected arrays that do not overlap each other, got some that do")
-    return targets
+    return results
 
 
 def _checked(
     inputs: object, weight: object, bias: object, labels: object, ignore_index: object, reduction: object
-) -> tuple[Array, Array, Array, Array, int, int]:
+) -> tuple[Array, Array, Array, arrays.Targets]:
     """Check the arguments of a head; without a bias it is zero."""
     x, w, b = checked_layer(inputs, weight, bias)
     if w.shape[1] == 0:
         raise ValueError(f"weight: expected at least one class, got shape {w.shape}")
     arrays.check_reduction(reduction)
-    y, ignored, counted = arrays.class_labels(labels, x.shape[:1], w.shape[1], ignore_index)
+    targets = arrays.targets(labels, (len(x), w.shape[1]), 1, ignore_index, x.dtype)
     if b is None:
         b = np.zeros(w.shape[1], x.dtype)
-    return arrays.contiguous(x), arrays.contiguous(w), arrays.contiguous(b), y, ignored, counted
+    return arrays.contiguous(x), arrays.contiguous(w), arrays.contiguous(b), targets
 
 
 def _rows_of_a_chunk(x: Array, w: Array, workspace: object) -> int:

@@ -22,7 +22,11 @@ def cross_entropy(
     ignore_index: int = -100,
     label_smoothing: float = OFF,
     z_loss: float = OFF,
+    softcap: float | None = None,
+    scale: float | None = None,
+    where: object = None,
     reduction: Reduction = "mean",
+    return_stats: bool = False,
     axis: int = -1,
 ) -> Any:
     r"""Compute the cross entropy of logits and class labels.
@@ -84,18 +88,28 @@ def cross_entropy(
     axis = arrays.class_axis("logits", array, axis)
     arrays.check_reduction(reduction)
     shape = arrays.row_shape(array, axis)
-    n_classes = array.shape[axis]
-    flat_labels, ignored, counted = arrays.class_labels(labels, shape, n_classes, ignore_index)
+    targets = arrays.targets(labels, array.shape, axis, ignore_index, array.dtype)
+    flat_labels, ignored, counted, probs = targets
     given = None
-    if not (class_weight is None and sample_weight is None and label_smoothing is OFF and z_loss is OFF):
-        asked = class_weight, sample_weight, label_smoothing, z_loss
-        given = options.checked(asked, (array.dtype, n_classes), (flat_labels, shape, ignored, counted))
+    if probs is not None or not (
+        class_weight is None
+        and sample_weight is None
+        and label_smoothing is OFF
+        and z_loss is OFF
+        and softcap is None
+        and scale is None
+        and where is None
+        and return_stats is False
+    ):
+        asked = options.Asked(class_weight, sample_weight, label_smoothing, z_loss, softcap, scale, where, return_stats)
+        given = options.checked(asked, (array, axis), targets)
     divisor = given.divisor if given else counted
     rows = arrays.rows_of(array, axis)
     losses = np.empty(len(rows))
     kernel = operations.CROSS_ENTROPY.choose([rows], losses)
     threads.run(given.bound(kernel) if given else kernel, rows.size, rows, flat_labels, ignored, losses)
-    return reduce(losses, divisor, reduction, array.dtype, shape)
+    loss = reduce(losses, divisor, reduction, array.dtype, shape)
+    return (loss, *given.stats(array.dtype, shape)) if return_stats and given else loss
 
 
 def cross_entropy_with_grad(
@@ -107,11 +121,15 @@ def cross_entropy_with_grad(
     ignore_index: int = -100,
     label_smoothing: float = OFF,
     z_loss: float = OFF,
+    softcap: float | None = None,
+    scale: float | None = None,
+    where: object = None,
     reduction: Reduction = "mean",
+    return_stats: bool = False,
     axis: int = -1,
     dloss: object = None,
     out: Array | None = None,
-) -> tuple[Any, Array]:
+) -> Any:
     r"""Compute the cross entropy and its gradient in one visit of each row.
 
     .. math:: \partial L / \partial z = (a - \mathrm{onehot}(y)) / N
@@ -157,15 +175,26 @@ def cross_entropy_with_grad(
         arrays.check_out(out, array.shape, array.dtype)
     shape = arrays.row_shape(array, axis)
     factor, row_factors = arrays.upstream(dloss, reduction, shape, array.dtype)
-    n_classes = array.shape[axis]
-    flat_labels, ignored, counted = arrays.class_labels(labels, shape, n_classes, ignore_index)
+    targets = arrays.targets(labels, array.shape, axis, ignore_index, array.dtype)
+    flat_labels, ignored, counted, probs = targets
     given = None
-    if not (class_weight is None and sample_weight is None and label_smoothing is OFF and z_loss is OFF):
-        asked = class_weight, sample_weight, label_smoothing, z_loss
-        given = options.checked(asked, (array.dtype, n_classes), (flat_labels, shape, ignored, counted))
+    if probs is not None or not (
+        class_weight is None
+        and sample_weight is None
+        and label_smoothing is OFF
+        and z_loss is OFF
+        and softcap is None
+        and scale is None
+        and where is None
+        and return_stats is False
+    ):
+        asked = options.Asked(class_weight, sample_weight, label_smoothing, z_loss, softcap, scale, where, return_stats)
+        given = options.checked(asked, (array, axis), targets)
     divisor = given.divisor if given else counted
     if reduction == "mean":
         factor = options.mean_factor(factor, divisor, counted)
+    if given:
+        factor *= given.scale
     rows = arrays.rows_of(array, axis)
     read: tuple[Array, ...] = (rows, flat_labels, row_factors)
     if given:
@@ -176,7 +205,8 @@ def cross_entropy_with_grad(
     bound = given.bound(kernel) if given else kernel
     threads.run(bound, rows.size, rows, flat_labels, ignored, factor, row_factors, losses, dlogits)
     loss = reduce(losses, divisor, reduction, array.dtype, shape)
-    return loss, arrays.deliver(dlogits, out, array, axis)
+    dlogits = arrays.deliver(dlogits, out, array, axis)
+    return (loss, dlogits, *given.stats(array.dtype, shape)) if given else (loss, dlogits)
 
 
 def reduce(losses: Array, divisor: float, reduction: Reduction, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Any:

@@ -6,22 +6,33 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastsoftmax import threads
-from fastsoftmax.arrays import contiguous
+from fastsoftmax import arrays, threads
+from fastsoftmax.arrays import Targets, contiguous
 from fastsoftmax.conversions import Array, floats
 from fastsoftmax.kernels.compiling.jit import Bound, Kernel
 from fastsoftmax.kernels.operations import HELPERS
+from fastsoftmax.reference import RowStats
 
-# The options of a loss, in the order in which kernels take them, and what each is to a kernel.
+# What each option is to a kernel. Class probabilities in place of labels count as one: kernels know it by its fields.
 FIELDS = {
     "class_weight": ("class_weight",),
     "sample_weight": ("sample_weight",),
     "label_smoothing": ("label_smoothing", "mean_weight"),
+    "label_probs": ("label_smoothing", "label_probs"),
     "z_loss": ("z_loss",),
+    "softcap": ("softcap",),
+    "scale": ("scale",),
+    "where": ("where",),
+    "return_stats": ("lse", "predictions", "entropy"),
 }
 
+_ORDER = tuple(dict.fromkeys(field for fields in FIELDS.values() for field in fields))  # in which kernels take them
+_OF_ROWS = ("sample_weight", "label_probs", "lse", "predictions", "entropy")  # what each row has its own of
+_READ = ("class_weight", "sample_weight", "label_probs", "where")
 WEIGHTS = ("class_weight", "sample_weight")  # which rows weigh by in a mean
 
+
+_PROBS_SPAN = 2**16  # elements of class probabilities that a task checks
 
 # The default of options that are numbers: a plain call is told by it at no cost.
 OFF = 0.0
@@ -29,11 +40,25 @@ OFF = 0.0
 
 def fields_of(names: Collection[str]) -> tuple[str, ...]:
     """Give what a kernel takes for options, by their names: that is what `Kernel.variant` goes by."""
-    return tuple(field for name, fields in FIELDS.items() if name in names for field in fields)
+    fields = {field for name in names for field in FIELDS[name]}
+    return tuple(field for field in _ORDER if field in fields)
+
+
+class Asked(NamedTuple):
+    """The options of a loss as a user gave them."""
+
+    class_weight: object
+    sample_weight: object
+    label_smoothing: object
+    z_loss: object
+    softcap: object
+    scale: object
+    where: object
+    return_stats: object
 
 
 class Options(NamedTuple):
-    """Options that were checked, those that are on: see `kernels.rows.loss.LossOptions`."""
+    """Options that were checked, those that are on: see `kernels.rows.options.LossOptions`."""
 
     values: dict[str, Any]
     divisor: float  # of the mean: how many rows count, or the sum of their labels' weights
@@ -41,46 +66,111 @@ class Options(NamedTuple):
     @property
     def arrays(self) -> tuple[Array, ...]:
         """Arrays that kernels read: no result may be written to them."""
-        return tuple(value for value in self.values.values() if isinstance(value, np.ndarray))
+        return tuple(self.values[name] for name in _READ if name in self.values)
+
+    @property
+    def scale(self) -> float:
+        """The scale of the logits, a factor of their gradient."""
+        return float(self.values.get("scale", 1.0))
 
     def bound(self, kernel: Kernel, rows: slice = slice(None)) -> Bound:
         """Give a kernel that takes these options, with their values for some of the rows."""
-        values = self.values
-        if "sample_weight" in values:
-            values = values | {"sample_weight": values["sample_weight"][rows]}
+        values = {name: value[rows] if name in _OF_ROWS else value for name, value in self.values.items()}
         return kernel.bound(values)
 
+    def stats(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> tuple[RowStats, ...]:
+        """Give the rows' statistics, if they were asked for."""
+        if "lse" not in self.values:
+            return ()
+        with np.errstate(all="ignore"):  # what is too large is infinite
+            lse, entropy = (self.values[name].astype(dtype, copy=False) for name in ("lse", "entropy"))
+        return (RowStats(*(each.reshape(shape)[()] for each in (lse, self.values["predictions"], entropy))),)
 
-def checked(
-    asked: tuple[object, object, object, object],
-    logits: tuple[np.dtype[Any], int],
-    labels: tuple[Array, tuple[int, ...], int, int],
+
+def checked(asked: Asked, logits: tuple[Array, int], targets: Targets) -> Options | None:
+    """Check the options of a loss; give None if all are off. `logits` come with the axis of the classes."""
+    array, axis = logits
+    values = transform(array.dtype, asked.softcap, asked.scale)
+    if asked.where is not None:
+        values["where"] = arrays.mask(asked.where, array, (axis,))
+    return _checked(asked, array.dtype, array.shape, axis, targets, values)
+
+
+def checked_of_head(asked: Asked, layer: tuple[Array, Array], targets: Targets) -> Options | None:
+    """Check the options of a loss of the outputs of a linear layer likewise, from its inputs and its weight."""
+    x, w = layer
+    values = transform(x.dtype, asked.softcap, asked.scale)
+    return _checked(asked, x.dtype, (len(x), w.shape[1]), 1, targets, values)
+
+
+def transform(dtype: np.dtype[Any], softcap: object, scale: object) -> dict[str, Any]:
+    """Check what the logits go through, in their dtype; a scale of 1 is none."""
+    values = {}
+    if softcap is not None:
+        values["softcap"] = _factor("softcap", softcap, dtype)
+    if scale is not None:
+        factor = _factor("scale", scale, dtype)
+        if factor != 1:
+            values["scale"] = factor
+    return values
+
+
+def _checked(
+    asked: Asked,
+    dtype: np.dtype[Any],
+    logits_shape: tuple[int, ...],
+    axis: int,
+    targets: Targets,
+    values: dict[str, Any],
 ) -> Options | None:
-    """Check the options of a loss, in the order of `FIELDS`; give None if all are off.
-
-    `logits` are their dtype and number of classes, `labels` the flat ones, the shape that they had, the index to
-    ignore, and how many are not to be ignored.
-    """
-    class_weight, sample_weight, label_smoothing, z_loss = asked
-    (dtype, n_classes), (flat_labels, shape, ignored, counted) = logits, labels
-    values: dict[str, Any] = {}
-    if class_weight is not None:
-        values["class_weight"] = _weights("class_weight", class_weight, (n_classes,), "a weight for each class", dtype)
-    if sample_weight is not None:
-        weights = _weights("sample_weight", sample_weight, shape, "a weight for each row", np.dtype(np.float64))
+    labels, ignored, counted, probs = targets
+    shape, n_classes = logits_shape[:axis] + logits_shape[axis + 1 :], logits_shape[axis]
+    if asked.class_weight is not None:
+        what = "a weight for each class"
+        values["class_weight"] = _weights("class_weight", asked.class_weight, (n_classes,), what, dtype)
+    if asked.sample_weight is not None:
+        weights = _weights("sample_weight", asked.sample_weight, shape, "a weight for each row", np.dtype(np.float64))
         values["sample_weight"] = weights.reshape(-1)
-    smoothing = _number("label_smoothing", label_smoothing, 1.0, "from 0 to 1")
-    if smoothing:
-        values["label_smoothing"] = smoothing
+    smoothing = _number("label_smoothing", asked.label_smoothing, 1.0, "from 0 to 1")
+    if probs is not None:
+        _check_probs(probs, shape, axis)
+        values |= {"label_smoothing": smoothing, "label_probs": probs}
+    elif smoothing:
         w = values.get("class_weight")
-        values["mean_weight"] = 1.0 if w is None else HELPERS.total_class_weight.serial(w) / n_classes
-    factor = _number("z_loss", z_loss, math.inf, "from 0 up")
+        mean_weight = 1.0 if w is None else HELPERS.total_class_weight.serial(w) / n_classes
+        values |= {"label_smoothing": smoothing, "mean_weight": mean_weight}
+    factor = _number("z_loss", asked.z_loss, math.inf, "from 0 up")
     if factor:
         values["z_loss"] = factor
+    if _flag("return_stats", asked.return_stats):
+        n_rows = math.prod(shape)
+        values |= {"lse": np.empty(n_rows), "predictions": np.empty(n_rows, np.int64), "entropy": np.empty(n_rows)}
     if not values:
         return None
-    has_weights = class_weight is not None or sample_weight is not None
-    return Options(values, _total_weight(flat_labels, ignored, values) if has_weights else float(counted))
+    values = {name: values[name] for name in _ORDER if name in values}
+    return Options(values, _divisor(labels, ignored, counted, values))
+
+
+def _check_probs(probs: Array, shape: tuple[int, ...], axis: int) -> None:
+    """Require finite numbers from 0 up of rows of class probabilities."""
+    spans = np.empty(max(1, probs.size // _PROBS_SPAN), np.int64)
+    threads.run(HELPERS.check_probs, probs.size, probs, spans)
+    if spans.max() >= 0:
+        wrong = int(spans[spans >= 0][0])
+        at = [int(i) for i in np.unravel_index(wrong // probs.shape[1], shape)]
+        at.insert(axis, wrong % probs.shape[1])
+        place = ", ".join(map(str, at))
+        raise ValueError(f"labels: expected finite probabilities from 0 up, got {probs.flat[wrong]} at {place}")
+
+
+def _divisor(labels: Array, ignored: int, counted: int, values: dict[str, Any]) -> float:
+    """Give what a mean divides by; with class probabilities the weights of classes do not count."""
+    if "label_probs" in values:
+        weights = values.get("sample_weight")
+        return float(counted) if weights is None else float(HELPERS.total_loss.serial(weights))
+    if not any(name in values for name in WEIGHTS):
+        return float(counted)
+    return _total_weight(labels, ignored, values)
 
 
 def _total_weight(labels: Array, ignored: int, values: dict[str, Any]) -> float:
@@ -100,6 +190,23 @@ def _number(name: str, value: object, most: float, expected: str) -> float:
         return float(value)
     except OverflowError:
         raise ValueError(f"{name}: expected a number {expected} that a float64 can hold, got {value}") from None
+
+
+def _factor(name: str, value: object, dtype: np.dtype[Any]) -> float:
+    """Take a finite number above 0 as one of a dtype."""
+    number = _number(name, value, math.inf, "above 0")
+    with np.errstate(all="ignore"):
+        rounded = float(dtype.type(number))
+    if not 0 < rounded < math.inf:
+        raise ValueError(f"{name}: expected a number above 0 that {dtype} can hold, got {value}")
+    return rounded
+
+
+def _flag(name: str, value: object) -> bool:
+    """Take a truth value."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name}: expected True or False, got {type(value).__name__}")
+    return bool(value)
 
 
 def _weights(name: str, value: object, shape: tuple[int, ...], what: str, dtype: np.dtype[Any]) -> Array:

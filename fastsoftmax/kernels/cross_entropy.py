@@ -7,14 +7,27 @@ from .compiling.staging import staged
 from .drivers import blocked_rows, bundled_rows, each_row, redo_rows, run_of, streamed_rows, task_rows
 from .rows import blocked
 from .rows.blocked import cross_entropy_again
-from .rows.bundles import drop_ignored, empty_lanes, from_lanes, load_labels
+from .rows.bundles import NO_LABEL, drop_ignored, empty_lanes, from_lanes, load_labels
 from .rows.cached import cross_entropy_with_grad_row, is_small
 from .rows.few_losses import cross_entropy_lanes, cross_entropy_with_grad_lanes, without_ignored
-from .rows.gradient import gradient, gradient_of, gradient_terms, no_gradient_terms
-from .rows.loss import LossArgs, LossOptions, factor_of, shares_factor, store_loss, store_losses
+from .rows.gradient import (
+    gradient,
+    gradient_anew,
+    gradient_of,
+    gradient_of_logits,
+    gradient_terms,
+    label_entry,
+    no_gradient_of_logits,
+    no_gradient_terms,
+)
+from .rows.logits import slope, view_logits, view_results
+from .rows.options import LossArgs, LossOptions, factor_of, has_label, label_of, shares_factor, store_losses
 from .rows.passes import Range
+from .rows.stats import store_found, store_lane_stats
+from .rows.targets import spread_lanes
 from .rows.whole import cross_entropy_row
 from .simd.accumulate import sum_all
+from .simd.convert import promote
 from .simd.memory import load, store
 from .simd.reduce import first_lane
 from .simd.vector import lanes_of, splat
@@ -28,13 +41,14 @@ def cross_entropy(logits: Matrix, labels: Labels, options: LossOptions, losses: 
     n_rows, run = logits.shape[0], run_of(logits.shape[0])
     args = LossArgs(labels, options, losses)
     for task in prange(-(-n_rows // run)):
-        each_row(_loss, False, args, logits, task_rows(task, run, n_rows))
+        each_row(_loss, False, args, view_logits(logits, options), task_rows(task, run, n_rows))
 
 
 @staged
 def _loss(args, logits, index, row, state):
-    found, top = cross_entropy_row(logits, row, args.labels[index], args.options, following=row.following)
-    store_loss(args, index, first_lane(found.loss))
+    y = label_of(args, index)
+    found, top = cross_entropy_row(logits, row, y, args.options, following=row.following)
+    store_found(args, index, found)
     return Range(top, None), False, state
 
 
@@ -48,20 +62,20 @@ def cross_entropy_with_grad(
     losses: Doubles,
     dlogits: Matrix,
 ):
-    """Write each row's loss, and factor · dloss · ∂L/∂z; both are 0 for ignored rows."""
+    """Write each row's loss, and factor · dloss · ∂L/∂q · ∂q/∂z over the scale; both are 0 for ignored rows."""
     n_rows, run = logits.shape[0], run_of(logits.shape[0])
     args = LossArgs(labels, options, losses, factor, dloss, dlogits)
     for task in prange(-(-n_rows // run)):
-        each_row(with_grad, True, args, logits, task_rows(task, run, n_rows))
+        each_row(with_grad, True, args, view_logits(logits, options), task_rows(task, run, n_rows))
 
 
 @staged
 def with_grad(args, logits, index, row, state):
     """Write one row's loss and gradient: what `each_row` takes."""
-    factor, out = factor_of(args, index), args.dlogits.flat
-    loss, found = cross_entropy_with_grad_row(logits, row, args.labels[index], factor, args.options, out)
-    store_loss(args, index, loss)
-    return found, False, state
+    y, factor = label_of(args, index), factor_of(args, index)
+    found, following = cross_entropy_with_grad_row(logits, row, y, factor, args.options, args.gradients)
+    store_found(args, index, found)
+    return following, False, state
 
 
 @kernel
@@ -78,20 +92,35 @@ def cross_entropy_with_grad_streamed(
     n_rows, run = logits.shape[0], run_of(logits.shape[0])
     args = LossArgs(labels, options, losses, factor, dloss, dlogits)
     for task in prange(-(-n_rows // run)):
-        rows = task_rows(task, run, n_rows)
-        nothing = gradient, gradient_of(logits, multiply, no_gradient_terms(options))
-        again = streamed_rows(_stream_with_grad, nothing, True, args, logits, dlogits, rows)
-        redo_rows(cross_entropy_again, again, args, logits, rows)
+        rows, z, dz = task_rows(task, run, n_rows), view_logits(logits, options), view_results(dlogits, options)
+        if slope(z, splat(z, 0.0)) is None:
+            nothing = gradient, gradient_of(z, multiply, no_gradient_terms(options, 0))
+            again = streamed_rows(_stream_with_grad, nothing, True, args, z, dz, rows)
+        else:
+            nothing = gradient_anew, no_gradient_of_logits(z.flat, options)
+            again = streamed_rows(_stream_with_grad_anew, nothing, False, args, z, dz, rows)
+        redo_rows(cross_entropy_again, again, args, z, rows)
 
 
 @staged
 def _stream_with_grad(args, logits, index, row, exps, pending):
-    y, factor = args.labels[index], factor_of(args, index)
+    y, factor = label_of(args, index), factor_of(args, index)
     found, top = cross_entropy_row(logits, row, y, args.options, exps, pending, row.following)
-    store_loss(args, index, first_lane(found.loss))
-    exps.values[exps.at + y] = first_lane(found.entry)
-    terms = gradient_terms(found, factor, args.options)
+    store_found(args, index, found)
+    if y is not None:
+        exps.values[exps.at + y] = first_lane(found.entry)
+    terms = gradient_terms(found, factor, args.options, row.start)
     return (gradient, gradient_of(logits, multiply, terms)), top, is_small(logits, terms.weight, terms.total)
+
+
+@staged
+def _stream_with_grad_anew(args, logits, index, row, exps, pending):
+    y, factor = label_of(args, index), factor_of(args, index)
+    found, top = cross_entropy_row(logits, row, y, args.options, None, pending, row.following)
+    store_found(args, index, found)
+    terms = gradient_terms(found, factor, args.options, row.start)
+    given = gradient_of_logits(logits, row.top, terms, label_entry(found, y))
+    return (gradient_anew, given), top, is_small(logits, terms.weight, terms.total)
 
 
 @kernel
@@ -100,15 +129,32 @@ def cross_entropy_few(logits: Matrix, labels: Labels, options: LossOptions, loss
     n_rows, n_classes = logits.shape
     args = LossArgs(labels, options, losses)
     for chunk in prange(-(-n_rows // CHUNK_ROWS)):
-        bundled_rows(bundle_loss, args, logits.flat, n_classes, task_rows(chunk, CHUNK_ROWS, n_rows))
+        rows = task_rows(chunk, CHUNK_ROWS, n_rows)
+        bundled_rows(bundle_loss, args, view_logits(logits.flat, options), n_classes, rows)
 
 
 @staged
 def bundle_loss(args, lanes, bundle):
     """Write the losses of a bundle."""
-    labels = load_labels(args.labels, bundle.row, bundle.n_rows, lanes_of(lanes), args.options.ignore_index)
-    found, _ = cross_entropy_lanes(lanes, bundle.n_classes, labels, args.options)
+    labels, spread = bundle_labels(args, lanes, bundle), spread_lanes(args.options, bundle)
+    found, _ = cross_entropy_lanes(lanes, bundle, labels, args.options, lanes, spread)
+    store_bundle(args, bundle, found, labels)
+
+
+@staged
+def bundle_labels(args, lanes, bundle):
+    """Load the labels of a bundle, in float64 lanes; without any, each row's is none."""
+    width = lanes_of(lanes)
+    if not has_label(args.options):
+        return promote(splat(lanes, NO_LABEL))
+    return load_labels(args.labels, bundle.row, bundle.n_rows, width, args.options.ignore_index)
+
+
+@staged
+def store_bundle(args, bundle, found, labels):
+    """Store the losses and the statistics of a bundle."""
     store_losses(args, bundle.row, bundle.n_rows, without_ignored(found.loss, labels))
+    store_lane_stats(args, bundle.row, bundle.n_rows, found)
 
 
 @kernel
@@ -126,7 +172,8 @@ def cross_entropy_with_grad_few(
     args = LossArgs(labels, options, losses, factor, dloss, dlogits)
     for chunk in prange(-(-n_rows // CHUNK_ROWS)):
         rows = task_rows(chunk, CHUNK_ROWS, n_rows)
-        bundled_rows(bundle_with_grad, (args, lane_factors(args)), logits.flat, n_classes, rows)
+        given = args, lane_factors(args)
+        bundled_rows(bundle_with_grad, given, view_logits(logits.flat, options), n_classes, rows)
 
 
 @staged
@@ -146,17 +193,17 @@ def bundle_with_grad(given, lanes, bundle):
     if not shares_factor(args):
         for lane in range(bundle.n_rows):
             factors[lane] = factor_of(args, bundle.row + lane)
-    labels = load_labels(args.labels, bundle.row, bundle.n_rows, width, args.options.ignore_index)
-    losses = cross_entropy_with_grad_lanes(lanes, bundle.n_classes, labels, load(factors, 0, width), args.options)
-    store_losses(args, bundle.row, bundle.n_rows, losses)
+    labels, spread = bundle_labels(args, lanes, bundle), spread_lanes(args.options, bundle)
+    found = cross_entropy_with_grad_lanes(lanes, bundle, labels, load(factors, 0, width), args.options, spread)
+    store_bundle(args, bundle, found, labels)
     drop_ignored(lanes, bundle.n_classes, labels)
-    from_lanes(lanes, bundle.n_rows, bundle.n_classes, args.dlogits.flat, bundle.at)
+    from_lanes(lanes, bundle.n_rows, bundle.n_classes, args.gradients, bundle.at)
 
 
 @kernel
 def cross_entropy_blocked(logits: Matrix, labels: Labels, options: LossOptions, losses: Doubles):
     """Write the losses of long rows, which all threads share."""
-    blocked_rows(prange, blocked.CROSS_ENTROPY, LossArgs(labels, options, losses), logits)
+    blocked_rows(prange, blocked.CROSS_ENTROPY, LossArgs(labels, options, losses), view_logits(logits, options))
 
 
 @kernel
@@ -171,7 +218,8 @@ def cross_entropy_with_grad_blocked(
 ):
     """Write the losses and gradients of long rows, which all threads share."""
     args = LossArgs(labels, options, losses, factor, dloss, dlogits)
-    blocked_rows(prange, blocked.CROSS_ENTROPY_WITH_GRAD, args, logits, dlogits)
+    z, dz = view_logits(logits, options), view_results(dlogits, options)
+    blocked_rows(prange, blocked.CROSS_ENTROPY_WITH_GRAD, args, z, dz)
 
 
 @kernel

@@ -13,9 +13,11 @@ from .compiling.numbers import Number
 from .compiling.staging import staged
 from .rows.blocks import empty_parts, merge, sum_block, write_block
 from .rows.bundles import Bundle, empty_lanes, to_lanes
-from .rows.loss import is_ignored, leave_out, smoothed
+from .rows.logits import view_lanes
+from .rows.options import has_label, has_stats, is_ignored, leave_out
 from .rows.passes import Place, Range, Row, row_max, row_range
 from .rows.streamed import Pending, stream_row
+from .rows.whole import store_ignored_stats
 from .simd.memory import finish_streams
 from .simd.vector import lanes_of
 from .tuning import FEWEST_RUNS, LONGEST_RUN
@@ -50,6 +52,14 @@ def independent_rows(do_row, args, n_classes, rows):
 
 
 @staged
+def _leave_out(args, logits, row, start, stop):
+    """Leave an ignored row out, but for its statistics."""
+    if has_stats(args.options):
+        store_ignored_stats(args, logits, row, start, stop)
+    leave_out(args, row, start, stop)
+
+
+@staged
 def _find(logits, start, stop, near):
     """Find a row's range, or its maximum alone."""
     return row_range(logits, start, stop) if near else Range(row_max(logits, start, stop), None)
@@ -63,7 +73,7 @@ def each_row(do_row, near, args, logits, rows, state=None):
     state); `near` says whether ranges tell that rows are near.
     """
     flat, n_classes = logits.flat, logits.shape[1]
-    skips = args.options is not None
+    skips = args.options is not None and has_label(args.options)
     found, known, again = Range(flat.dtype.type(0), False if near else None), False, 0
     if not skips:
         found = _find(flat, rows.first * n_classes, (rows.first + 1) * n_classes, near)
@@ -72,7 +82,7 @@ def each_row(do_row, near, args, logits, rows, state=None):
         stop = start + n_classes
         if skips:
             if is_ignored(args, index):
-                leave_out(args, index, start, stop)
+                _leave_out(args, flat, index, start, stop)
                 continue
             if not known:
                 found = _find(flat, start, stop, near)
@@ -140,10 +150,10 @@ def bundled_rows(do_bundle, args, logits, n_classes, rows, offset=0):
 
     The logits are a flat array, whose first row is the one of index `offset`.
     """
-    lanes = empty_lanes(logits)
+    lanes = view_lanes(empty_lanes(logits), logits)
     width = lanes_of(lanes)
     for row in range(rows.first, rows.last, width):
-        bundle = Bundle(row, min(width, rows.last - row), n_classes, row - offset)
+        bundle = Bundle(row, min(width, rows.last - row), n_classes, logits, row - offset)
         to_lanes(logits, bundle.at, bundle.n_rows, n_classes, lanes)
         do_bundle(args, lanes, bundle)
 
@@ -153,24 +163,22 @@ def blocked_rows(tasks, operation, args, logits, out=None):
     """Go through rows in blocks that threads share, by `tasks`, the kernel's `prange`: see `rows.blocked.Blocked`."""
     n_rows, n_classes = logits.shape
     flat = logits.flat
-    options = smoothed(args.options)
+    options = args.options
     parts = empty_parts(n_classes, options)
     n_blocks = parts.tops.size
     for row in range(n_rows):
         start, stop = row * n_classes, (row + 1) * n_classes
         if args.options is not None and is_ignored(args, row):
-            leave_out(args, row, start, stop)
+            _leave_out(args, flat, row, start, stop)
             continue
         skip = operation.skip(args, row, start)
         for block in tasks(n_blocks):
             sum_block(flat, start, stop, block, skip, parts, options)
-        m, sums = merge(flat, skip, parts)
-        done, given = operation.conclude(args, flat, row, start, stop, m, sums)
+        merged = merge(flat, skip, parts)
+        done, given = operation.conclude(args, flat, row, start, stop, merged)
         if done:
             continue
         flat_out = out.flat
         for block in tasks(n_blocks):
-            arguments = operation.prepare(flat, m, given)
+            arguments = operation.prepare(flat, merged.top, given)
             write_block(operation.finish, arguments, flat, start, stop, block, flat_out)
-        if operation.settle is not None:
-            operation.settle(args, flat, flat_out, row, start, m, given)

@@ -1,16 +1,21 @@
-"""Class labels, checked before anything is read or written by them: nothing else checks bounds."""
+"""Class labels and probabilities, checked before anything is read or written by them: nothing else checks bounds."""
+
+import math
 
 import numpy as np
 from llvmlite import ir
 from numba import prange
 
-from .compiling.jit import Doubles, Labels, Line, kernel
+from .compiling.jit import Doubles, Labels, Line, Matrix, kernel
 from .compiling.numbers import Number, number
+from .compiling.staging import staged
 from .compiling.values import INT, Vector, builder, call
 from .compiling.views import address
 from .rows.backward import sum_of_products
-from .rows.loss import WeightOptions, weight_in_mean
-from .simd.vector import build_splat
+from .rows.options import WeightOptions, weight_in_mean
+from .simd.memory import load, load_first
+from .simd.reduce import count_equal, greatest_lane
+from .simd.vector import build_splat, lanes_of, less, splat
 from .tuning import WEIGHT_ROWS
 
 _EIGHT = ir.VectorType(INT, 8)
@@ -34,6 +39,34 @@ def count_labels(labels: Labels, n_classes: int, ignore_index: int) -> int:
             if label != ignore_index and (label < 0 or label >= n_classes):
                 return -1 - row
     return labels.size - ignored
+
+
+@kernel
+def check_probs(probs: Matrix, wrong: Labels):
+    """Write the first element of each of some spans that is no finite number from 0 up; −1 where all are."""
+    span = -(-probs.size // wrong.size)
+    for part in prange(wrong.size):
+        first = np.intp(part) * span
+        last = min(first + span, probs.size)
+        wrong[part] = _first_wrong(probs.flat, first, last)
+
+
+@staged
+def _first_wrong(probs, first, last):
+    width = lanes_of(probs)
+    least = infinite = splat(probs, 0.0)
+    i = first
+    while i + width <= last:
+        p = load(probs, i)
+        least, infinite = less(p, least), infinite + (p - p)  # which is NaN where p is not finite
+        i += width
+    p = load_first(probs, i, last - i, 0.0)
+    least, infinite = less(p, least), infinite + (p - p)
+    if (greatest_lane(-least) > 0) | (count_equal(infinite, infinite) < width):
+        for i in range(first, last):
+            if not (probs[i] >= 0) & (probs[i] < math.inf):
+                return i
+    return -1
 
 
 @kernel

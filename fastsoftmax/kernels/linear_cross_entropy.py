@@ -10,7 +10,8 @@ from .gemm.column_sums import add_rows, column_sums, settle
 from .gemm.micro_tile import round_up
 from .gemm.narrow import add_weight_grad, chains_of, input_grad_rows, linear_rows, pad_rows, strip_of, transposed
 from .gemm.split_k import add_up, blocks_of, partial_size, write_weight_grad
-from .rows.loss import LossArgs, LossOptions
+from .rows.logits import view_logits
+from .rows.options import LossArgs, LossOptions
 from .tuning import BIAS_BLOCKS, BLOCK_ROWS, WEIGHT_COLUMNS
 
 
@@ -33,7 +34,7 @@ def linear_cross_entropy_few(
         for row in range(first, last, strip):
             stop = min(row + strip, last)
             linear_rows(flat, row, stop - row, n_features, flat_weight, bias, n_classes, logits)
-            bundled_rows(bundle_loss, args, logits, n_classes, Rows(row, stop), row)
+            bundled_rows(bundle_loss, args, view_logits(logits, options), n_classes, Rows(row, stop), row)
 
 
 @kernel
@@ -74,7 +75,8 @@ def linear_cross_entropy_with_grad_few(
             stop = min(row + strip, last)
             linear_rows(flat, row, stop - row, n_features, flat_weight, bias, n_classes, logits)
             args = LossArgs(labels, options, losses, factor, dloss, logits)
-            bundled_rows(bundle_with_grad, (args, lane_factors(args)), logits, n_classes, Rows(row, stop), row)
+            given = args, lane_factors(args)
+            bundled_rows(bundle_with_grad, given, view_logits(logits, options), n_classes, Rows(row, stop), row)
             pad_rows(logits, stop - row, n_classes, grads)
             add_rows(logits, 0, stop - row, n_classes, n_classes, block_bias_sums)
             add_weight_grad(flat, row, stop - row, n_features, grads, n_classes, chains, sums)
@@ -110,7 +112,7 @@ def cross_entropy_with_grads(
         rows = task_rows(block, block_rows, n_rows)
         for four in range(rows.first, rows.last, 4):
             stop = min(four + 4, rows.last)
-            each_row(with_grad, True, args, logits, Rows(four, stop))
+            each_row(with_grad, True, args, view_logits(logits, options), Rows(four, stop))
             add_rows(flat, four * n_classes, stop - four, n_classes, n_classes, sums)
         settle(flat, sums, partial[block], n_classes)
     for block in range(n_blocks):

@@ -55,6 +55,7 @@ class _Helpers(NamedTuple):
     """What several operations share: each has one kernel."""
 
     bias_grad: Kernel
+    check_probs: Kernel
     count_labels: Kernel
     row_weights: Kernel
     total_class_weight: Kernel
@@ -64,6 +65,7 @@ class _Helpers(NamedTuple):
 
 HELPERS = _Helpers(
     bias_grad.bias_grad,
+    labels.check_probs,
     labels.count_labels,
     labels.row_weights,
     labels.total_class_weight,

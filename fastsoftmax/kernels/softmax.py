@@ -1,30 +1,34 @@
 """Softmax, log-softmax and logsumexp over whole arrays, by regime."""
 
+import math
+
 from numba import prange
 
 from .compiling.jit import Line, Matrix, kernel
 from .compiling.staging import staged
 from .drivers import blocked_rows, bundled_rows, each_row, independent_rows, redo_rows, run_of, streamed_rows, task_rows
 from .rows import blocked
-from .rows.blocked import Results
+from .rows.blocked import Results, results_of
 from .rows.bundles import from_lanes
 from .rows.cached import softmax_row
 from .rows.few import log_softmax_lanes, logsumexp_lanes, softmax_lanes
+from .rows.logits import view_logits, view_results
+from .rows.options import LogitOptions
 from .rows.passes import Range
 from .rows.slow_path import careful_logsumexp
-from .rows.whole import log_probability, log_softmax_row, logsumexp_row, probability, row_exps, row_log_sums
+from .rows.whole import log_probability, log_softmax_row, log_sums, logsumexp_row, probability, row_exps, row_log_sums
 from .simd.memory import store_first
-from .simd.vector import splat
 from .tuning import CHUNK_ROWS
 from .vecmath.quotient import row_quotient
 
 
 @kernel
-def softmax(logits: Matrix, probs: Matrix):
+def softmax(logits: Matrix, options: LogitOptions, probs: Matrix):
     """Write the probabilities of each row."""
     n_rows, run = logits.shape[0], run_of(logits.shape[0])
     for task in prange(-(-n_rows // run)):
-        each_row(_softmax, True, Results(probs), logits, task_rows(task, run, n_rows))
+        args, z = results_of(probs, options, 0.0), view_logits(logits, options)
+        each_row(_softmax, True, args, z, task_rows(task, run, n_rows))
 
 
 @staged
@@ -33,22 +37,22 @@ def _softmax(results, logits, index, row, state):
 
 
 @kernel
-def log_softmax(logits: Matrix, log_probs: Matrix):
+def log_softmax(logits: Matrix, options: LogitOptions, log_probs: Matrix):
     """Write the log-probabilities of each row."""
     n_rows, run = logits.shape[0], run_of(logits.shape[0])
     for task in prange(-(-n_rows // run)):
-        args = logits.flat, log_probs.flat
+        args = view_logits(logits.flat, options), view_results(log_probs.flat, options, -math.inf)
         independent_rows(log_softmax_row, args, logits.shape[1], task_rows(task, run, n_rows))
 
 
 @kernel
-def logsumexp(logits: Matrix, lse: Line):
+def logsumexp(logits: Matrix, options: LogitOptions, lse: Line):
     """Write log Σ_j e^z_j of each row."""
     n_rows, run = logits.shape[0], run_of(logits.shape[0])
     for task in prange(-(-n_rows // run)):
-        rows = task_rows(task, run, n_rows)
-        again, _ = each_row(_logsumexp, False, Results(lse), logits, rows)
-        redo_rows(_careful_logsumexp, again, Results(lse), logits, rows)
+        rows, z = task_rows(task, run, n_rows), view_logits(logits, options)
+        again, _ = each_row(_logsumexp, False, Results(lse), z, rows)
+        redo_rows(_careful_logsumexp, again, Results(lse), z, rows)
 
 
 @staged
@@ -63,12 +67,13 @@ def _careful_logsumexp(results, logits, index, start, stop):
 
 
 @kernel
-def softmax_streamed(logits: Matrix, probs: Matrix):
+def softmax_streamed(logits: Matrix, options: LogitOptions, probs: Matrix):
     """Write the probabilities of each row past the caches, while the next row is computed."""
     n_rows, run = logits.shape[0], run_of(logits.shape[0])
     for task in prange(-(-n_rows // run)):
-        nothing = probability, row_quotient(logits, 0.0, 1.0)
-        streamed_rows(_stream_softmax, nothing, True, Results(probs), logits, probs, task_rows(task, run, n_rows))
+        nothing, z = (probability, row_quotient(logits, 0.0, 1.0)), view_logits(logits, options)
+        args = results_of(probs, options, 0.0)
+        streamed_rows(_stream_softmax, nothing, True, args, z, args.out, task_rows(task, run, n_rows))
 
 
 @staged
@@ -78,13 +83,13 @@ def _stream_softmax(results, logits, index, row, exps, pending):
 
 
 @kernel
-def log_softmax_streamed(logits: Matrix, log_probs: Matrix):
+def log_softmax_streamed(logits: Matrix, options: LogitOptions, log_probs: Matrix):
     """Write the log-probabilities of each row past the caches, while the next row is computed."""
     n_rows, run = logits.shape[0], run_of(logits.shape[0])
     for task in prange(-(-n_rows // run)):
-        nothing = log_probability, (splat(logits, 0.0), splat(logits, 0.0))
-        rows = task_rows(task, run, n_rows)
-        streamed_rows(_stream_log_softmax, nothing, False, Results(log_probs), logits, log_probs, rows)
+        rows, z = task_rows(task, run, n_rows), view_logits(logits, options)
+        nothing, args = (log_probability, log_sums(z, 0.0, 0.0)), results_of(log_probs, options, -math.inf)
+        streamed_rows(_stream_log_softmax, nothing, False, args, z, args.out, rows)
 
 
 @staged
@@ -94,12 +99,13 @@ def _stream_log_softmax(results, logits, index, row, exps, pending):
 
 
 @kernel
-def softmax_few(logits: Matrix, probs: Matrix):
+def softmax_few(logits: Matrix, options: LogitOptions, probs: Matrix):
     """Write the probabilities of each row of few classes, a bundle of rows at a time."""
     n_rows, n_classes = logits.shape
     for chunk in prange(-(-n_rows // CHUNK_ROWS)):
         rows = task_rows(chunk, CHUNK_ROWS, n_rows)
-        bundled_rows(_bundle_softmax, Results(probs), logits.flat, n_classes, rows)
+        args, z = results_of(probs, options, 0.0), view_logits(logits.flat, options)
+        bundled_rows(_bundle_softmax, args, z, n_classes, rows)
 
 
 @staged
@@ -109,12 +115,13 @@ def _bundle_softmax(results, lanes, bundle):
 
 
 @kernel
-def log_softmax_few(logits: Matrix, log_probs: Matrix):
+def log_softmax_few(logits: Matrix, options: LogitOptions, log_probs: Matrix):
     """Write the log-probabilities of each row of few classes, a bundle of rows at a time."""
     n_rows, n_classes = logits.shape
     for chunk in prange(-(-n_rows // CHUNK_ROWS)):
         rows = task_rows(chunk, CHUNK_ROWS, n_rows)
-        bundled_rows(_bundle_log_softmax, Results(log_probs), logits.flat, n_classes, rows)
+        args, z = results_of(log_probs, options, -math.inf), view_logits(logits.flat, options)
+        bundled_rows(_bundle_log_softmax, args, z, n_classes, rows)
 
 
 @staged
@@ -124,12 +131,12 @@ def _bundle_log_softmax(results, lanes, bundle):
 
 
 @kernel
-def logsumexp_few(logits: Matrix, lse: Line):
+def logsumexp_few(logits: Matrix, options: LogitOptions, lse: Line):
     """Write log Σ_j e^z_j of each row of few classes, a bundle of rows at a time."""
     n_rows, n_classes = logits.shape
     for chunk in prange(-(-n_rows // CHUNK_ROWS)):
         rows = task_rows(chunk, CHUNK_ROWS, n_rows)
-        bundled_rows(_bundle_logsumexp, Results(lse), logits.flat, n_classes, rows)
+        bundled_rows(_bundle_logsumexp, Results(lse), view_logits(logits.flat, options), n_classes, rows)
 
 
 @staged
@@ -138,18 +145,20 @@ def _bundle_logsumexp(results, lanes, bundle):
 
 
 @kernel
-def softmax_blocked(logits: Matrix, probs: Matrix):
+def softmax_blocked(logits: Matrix, options: LogitOptions, probs: Matrix):
     """Write the probabilities of long rows, which all threads share."""
-    blocked_rows(prange, blocked.SOFTMAX, Results(probs), logits, probs)
+    args = results_of(probs, options, 0.0)
+    blocked_rows(prange, blocked.SOFTMAX, args, view_logits(logits, options), args.out)
 
 
 @kernel
-def log_softmax_blocked(logits: Matrix, log_probs: Matrix):
+def log_softmax_blocked(logits: Matrix, options: LogitOptions, log_probs: Matrix):
     """Write the log-probabilities of long rows, which all threads share."""
-    blocked_rows(prange, blocked.LOG_SOFTMAX, Results(log_probs), logits, log_probs)
+    args = results_of(log_probs, options, -math.inf)
+    blocked_rows(prange, blocked.LOG_SOFTMAX, args, view_logits(logits, options), args.out)
 
 
 @kernel
-def logsumexp_blocked(logits: Matrix, lse: Line):
+def logsumexp_blocked(logits: Matrix, options: LogitOptions, lse: Line):
     """Write log Σ_j e^z_j of long rows, which all threads share."""
-    blocked_rows(prange, blocked.LOGSUMEXP, Results(lse), logits)
+    blocked_rows(prange, blocked.LOGSUMEXP, Results(lse), view_logits(logits, options))

@@ -31,7 +31,7 @@ class _Arrays(NamedTuple):
 
 
 Matrix, Line = _Arrays(2), _Arrays(1)
-Doubles, Labels = _Arrays(1, types.float64), _Arrays(1, types.int64)
+Doubles, Labels, Mask = _Arrays(1, types.float64), _Arrays(1, types.int64), _Arrays(1, types.uint8)
 _NUMBERS = {bool: types.boolean, int: types.int64, float: types.float64}
 
 

@@ -10,9 +10,14 @@ from llvmlite import ir
 INT, BOOL, BYTE, INT32 = ir.IntType(64), ir.IntType(1), ir.IntType(8), ir.IntType(32)
 FLOAT, DOUBLE = ir.FloatType(), ir.DoubleType()
 POINTER = ir.PointerType()
-ELEMENT_OF = {np.dtype(np.float32): FLOAT, np.dtype(np.float64): DOUBLE, np.dtype(np.int64): INT}
+ELEMENT_OF = {
+    np.dtype(np.float32): FLOAT,
+    np.dtype(np.float64): DOUBLE,
+    np.dtype(np.int64): INT,
+    np.dtype(np.uint8): BYTE,
+}
 DTYPE_OF = {FLOAT: np.dtype(np.float32), DOUBLE: np.dtype(np.float64)}
-SIZE_OF = {FLOAT: 4, DOUBLE: 8, INT: 8, INT32: 4}
+SIZE_OF = {FLOAT: 4, DOUBLE: 8, INT: 8, INT32: 4, BYTE: 1}
 
 # The LLVM functions that are being written, the innermost last: see `scopes.Scope`.
 scopes = []

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..compiling.numbers import Number
 from ..compiling.staging import staged
 from ..compiling.views import Array
 from ..simd.accumulate import sum_all
@@ -19,11 +20,13 @@ from ..simd.memory import finish_streams, overlap
 from ..simd.reduce import first_lane
 from ..simd.vector import splat
 from ..tuning import BLOCK_CLASSES
-from ..vecmath.exp import EXACT, exp_scaled, exponent_of, scale_of
 from .backward import sum_of_products
-from .loss import options_from
+from .logits import block_gap, exp_logit, exponent_of, has_exponents, row_scale
+from .options import has_stats
 from .passes import ExpSums, Row, exp_sum, row_max
+from .stats import Prediction, predict
 from .streamed import Pending, store_row, stream_row
+from .targets import spreads
 from .whole import nan_or_zero
 
 
@@ -33,17 +36,27 @@ class Parts(NamedTuple):
     tops: Array  # m
     sums: Array  # Σ_{j≠skip} e_j, NaN where the row must be done as a whole
     e_tops: Array  # e_m
-    shortfalls: Array | None  # Σ_j w_j (m − z_j)
-    weights: Array | None  # Σ_j w_j
+    shortfalls: Array | None  # Σ_j u_j (m − q_j)
+    weights: Array | None  # Σ_j u_j
+    dispersions: Array | None  # Σ_j e_j (m − q_j)
+    predictions: Array | None  # the first greatest class
 
 
 @staged
 def empty_parts(n_classes, options=None):
     """Make room for what is known of each block; `options` are those of `exp_sum`."""
     n_blocks = -(-n_classes // BLOCK_CLASSES)
-    smooths = options is not None
-    room = np.empty((5 if smooths else 3, n_blocks))
-    return Parts(room[0], room[1], room[2], room[3] if smooths else None, room[4] if smooths else None)
+    spread, stats = options is not None and spreads(options), options is not None and has_stats(options)
+    room = np.empty((7 if spread or stats else 3, n_blocks))
+    return Parts(
+        room[0],
+        room[1],
+        room[2],
+        room[3] if spread else None,
+        room[4] if spread else None,
+        room[5] if stats else None,
+        room[6] if stats else None,
+    )
 
 
 @staged
@@ -56,15 +69,18 @@ def sum_block(logits, start, stop, block, skip, parts, options=None):
     if math.isinf(m):
         parts.sums[block], parts.e_tops[block] = nan_or_zero(logits, first, last), 0.0
     else:
-        scale = scale_of(splat(logits, m))
-        sums = exp_sum(
-            exp_scaled, logits, Row(first, last, m), scale, skip, options=options_from(options, first - start)
-        )
+        scale = row_scale(logits, m)
+        row = Row(first, last, m)
+        sums = exp_sum(exp_logit, logits, row, scale, skip, options=options, first=start)
         parts.sums[block] = sums.others
-        parts.e_tops[block] = first_lane(exp_scaled(splat(logits, m), scale))
-        if sums.shortfall is not None:
+        parts.e_tops[block] = first_lane(exp_logit(splat(logits, m), scale))
+        if parts.shortfalls is not None:
             parts.shortfalls[block] = sums.shortfall
-            parts.weights[block] = _block_weight(options, first - start, last - start)
+            weight = sums.weight
+            parts.weights[block] = _block_weight(options, first - start, last - start) if weight is None else weight
+        if parts.dispersions is not None:
+            parts.dispersions[block] = sums.dispersion
+            parts.predictions[block] = predict(logits, first, last, m).number + (first - start)
 
 
 @staged
@@ -73,21 +89,32 @@ def _block_weight(options, first, last):
     return last - first if options.class_weight is None else sum_of_products(options.class_weight, None, first, last)
 
 
+class Merged(NamedTuple):
+    """What is known of a row whose blocks were merged."""
+
+    top: Number  # m
+    sums: ExpSums  # where e_j is relative to the row's own power of two
+    prediction: Prediction | None
+
+
 @staged
 def merge(logits, skip, parts):
-    """Merge a row's blocks: (m, its sums), where e_j is relative to the row's own power of two.
+    """Merge a row's blocks.
 
     The sum is NaN where a logit is, where m is infinite, and where maxima are too large for powers of two to tell the
-    blocks' scales apart; with smoothing also where a whole block is −inf.
+    blocks' scales apart; with smoothing or statistics also where a whole block is −inf.
     """
     tops, sums = parts.tops, parts.sums
-    m = tops[0]
+    m, first = tops[0], 0
     for block in range(1, tops.size):
+        if parts.predictions is not None:
+            first = block if tops[block] > m else first
         m = max(m, tops[block])
-    exponent = _exponent(logits, m)
+    exponent = exponent_of(logits, m)
     kept = -1
+    further = parts.shortfalls is not None or parts.dispersions is not None
     for block in range(tops.size):
-        if abs(m) > EXACT or EXACT < abs(tops[block]) < math.inf:
+        if not has_exponents(logits, m, tops[block]):
             sums[block] = math.nan
         elif tops[block] > -math.inf:
             if skip is None:
@@ -95,18 +122,30 @@ def merge(logits, skip, parts):
                     kept = block
                 else:
                     sums[block] += parts.e_tops[block]
-            sums[block] = math.ldexp(sums[block], np.intp(_exponent(logits, tops[block]) - exponent))
+            power = np.intp(exponent_of(logits, tops[block]) - exponent)
+            sums[block] = math.ldexp(sums[block], power)
+            if further:
+                below = block_gap(logits, m, tops[block])
             if parts.shortfalls is not None:
-                parts.shortfalls[block] += (m - tops[block]) * parts.weights[block]
-        elif parts.shortfalls is not None:
+                parts.shortfalls[block] += below * parts.weights[block]
+            if parts.dispersions is not None:
+                parts.dispersions[block] = math.ldexp(parts.dispersions[block], power) + below * sums[block]
+        elif further:
             sums[block] = math.nan
-    shortfall = None if parts.shortfalls is None else sum_all(parts.shortfalls)
-    return logits.dtype.type(m), ExpSums(sum_all(sums), 0, shortfall)
+    prediction = None if parts.predictions is None else Prediction(np.intp(parts.predictions[first]), m)
+    merged = ExpSums(
+        sum_all(sums),
+        0,
+        _sum_of_parts(parts.shortfalls),
+        _sum_of_parts(parts.weights),
+        _sum_of_parts(parts.dispersions),
+    )
+    return Merged(logits.dtype.type(m), merged, prediction)
 
 
 @staged
-def _exponent(logits, m):
-    return first_lane(exponent_of(splat(logits, m)))
+def _sum_of_parts(parts):
+    return None if parts is None else sum_all(parts)
 
 
 @staged

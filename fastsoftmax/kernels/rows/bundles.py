@@ -3,7 +3,7 @@
 A bundle is transposed, so that each of its rows has a lane: the vectors of `simd.vector` hold a class each.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..compiling.numbers import Number
 from ..compiling.staging import staged
@@ -32,7 +32,8 @@ class Bundle(NamedTuple):
     row: Number  # the index of the first
     n_rows: Number
     n_classes: Number
-    at: Number  # its index in the array that its logits come from
+    logits: Any  # the flat array that they come from
+    at: Number  # the index of the first in it
 
 
 def empty_lanes(like):

@@ -8,7 +8,6 @@ near (see `vecmath.exp.exp_near`) no entry needs a test for zero.
 from ..compiling.staging import noinline, staged
 from ..simd.reduce import first_lane
 from ..simd.vector import splat
-from ..vecmath.exp import exp_near, exp_scaled, scale_of
 from ..vecmath.quotient import (
     LEAST_NEAR_QUOTIENT,
     NO_HEADROOM,
@@ -17,11 +16,19 @@ from ..vecmath.quotient import (
     multiply_near,
     row_quotient,
 )
-from .gradient import GradientTerms, gradient, gradient_of, gradient_terms
-from .loss import smoothed
+from .gradient import (
+    GradientTerms,
+    gradient,
+    gradient_anew,
+    gradient_of,
+    gradient_of_logits,
+    gradient_terms,
+    label_entry,
+)
+from .logits import exp_logit, exp_near_logit, row_scale, slope
 from .passes import Place, Range, Row, exp_sum, row_range
 from .streamed import Pending, store_row
-from .whole import loss_from_sums, probability
+from .whole import cross_entropy_row, look_up, loss_from_sums, probability, skip_of
 
 
 @staged
@@ -37,7 +44,7 @@ def next_range(logits, row):
 def store_exps(logits, row, skip, scale, out, options=None):
     """Store e_j where the row stands in `out`; compute Σ_{j≠skip} e_j."""
     if row.near:
-        sums = exp_sum(exp_near, logits, row, scale, skip, Place(out, row.start), options=options)
+        sums = exp_sum(exp_near_logit, logits, row, scale, skip, Place(out, row.start), options=options)
     else:
         sums = _store_far_exps(logits, row.start, row.stop, row.top, skip, out, options)
     return sums
@@ -47,14 +54,14 @@ def store_exps(logits, row, skip, scale, out, options=None):
 # registers (M10).
 @noinline
 def _store_far_exps(logits, start, stop, top, skip, out, options):
-    scale = scale_of(splat(logits, top))
-    return exp_sum(exp_scaled, logits, Row(start, stop, top), scale, skip, Place(out, start), options=options)
+    scale = row_scale(logits, top)
+    return exp_sum(exp_logit, logits, Row(start, stop, top), scale, skip, Place(out, start), options=options)
 
 
 @staged
 def softmax_row(logits, row, probs):
     """Compute a_j = e_j / Σ_s e_s, and the next row's range."""
-    total = store_exps(logits, row, -1, scale_of(splat(logits, row.top)), probs).others
+    total = store_exps(logits, row, -1, row_scale(logits, row.top), probs).others
     next_one = next_range(logits, row)
     _multiply_row(probs, row.start, row.stop, 1.0, total, row.near)
     return next_one
@@ -98,20 +105,35 @@ def sum_for_grad(exps, start, stop, weight, total):
 
 @staged
 def cross_entropy_with_grad_row(logits, row, y, factor, options, dlogits):
-    """Compute (the loss, the next row's range), and s (T' a_j − t_j) into `dlogits`, with s for `factor`."""
+    """Compute (what is found of the row, the next row's range), and s ∂L/∂z_j into `dlogits`, with s for `factor`."""
+    if slope(logits, splat(logits, 0.0)) is not None:
+        return _gradient_anew_row(logits, row, y, factor, options, dlogits)
     start, stop = row.start, row.stop
-    scale, z_label = scale_of(splat(logits, row.top)), logits[start + y]  # before e_j takes its place
-    sums = store_exps(logits, row, start + y, scale, dlogits, smoothed(options))
-    found = loss_from_sums(logits, row, y, z_label, scale, sums, options)
-    dlogits[start + y] = first_lane(found.entry)
+    scale, looked_up = row_scale(logits, row.top), look_up(logits, row, y, options)
+    sums = store_exps(logits, row, skip_of(options, start, y), scale, dlogits, options)
+    found = loss_from_sums(logits, row, looked_up, scale, sums, options, Place(dlogits, start))
+    if y is not None:
+        dlogits[start + y] = first_lane(found.entry)
     next_one = next_range(logits, row)
-    terms = gradient_terms(found, factor, options)
+    terms = gradient_terms(found, factor, options, start)
     if row.near and abs(terms.weight) >= LEAST_NEAR_QUOTIENT * terms.total:
         _write_gradient(multiply_near, dlogits, start, stop, terms)
     else:
         total = sum_for_grad(dlogits, start, stop, terms.weight, terms.total)
-        _write_far_gradient(dlogits, start, stop, GradientTerms(terms.weight, total, terms.uniform, terms.class_weight))
-    return first_lane(found.loss), next_one
+        _write_far_gradient(dlogits, start, stop, GradientTerms(terms.weight, total, terms.uniform, terms.spread))
+    return found, next_one
+
+
+@staged
+def _gradient_anew_row(logits, row, y, factor, options, dlogits):
+    """Do the same where each entry has a slope of its own: from the logits again, which e_j must not replace before."""
+    start, stop = row.start, row.stop
+    found, _ = cross_entropy_row(logits, row, y, options)
+    next_one = next_range(logits, row)
+    terms = gradient_terms(found, factor, options, start)
+    given = gradient_of_logits(logits, row.top, terms, label_entry(found, y))
+    store_row(Pending(gradient_anew, given, logits, start, dlogits, start, stop))
+    return found, next_one
 
 
 @staged

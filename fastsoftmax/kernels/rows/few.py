@@ -10,22 +10,21 @@ from typing import NamedTuple
 
 from ..compiling.staging import noinline, staged
 from ..compiling.values import Vector
+from ..compiling.views import Array
 from ..simd.accumulate import Sum, add_four_to_sum, add_to_sum, empty_sum, lane_sums
 from ..simd.convert import demote, promote
 from ..simd.memory import load, store
 from ..simd.reduce import greatest_lane
 from ..simd.vector import greater, is_double, lanes_of, less, magnitude, splat, where_equal, where_greater
 from ..vecmath.double_double import ExpSum, add_exp, log1p_double_double, settled
-from ..vecmath.exp import exp_near, exp_scaled, is_near, scale_of
 from ..vecmath.log1p import log1p, log1p_quotient
 from ..vecmath.quotient import multiply, multiply_near, quotient_of
 from .bundles import NO_LABEL, empty_lanes
-from .loss import (
-    smoothed,
-    weight_of_class,
-    weighted,
-)
-from .whole import CANCELS
+from .further import dispersion_of, shortfall_of
+from .logits import are_near, exp_logit, exp_near_logit, gap, scale_of, top_logit, transform_of, transformed
+from .options import LossOptions, has_stats
+from .targets import class_spread, spreads, sums_weights, weight_of_class
+from .whole import CANCELS, LogSums, log_probability
 
 
 @staged
@@ -36,7 +35,7 @@ def lanes_range(lanes, n_classes):
     for j in range(n_classes):
         z = load(lanes, j * width)
         m, low = greater(z, m), less(z, low)
-    return m, is_near(m, low)
+    return m, are_near(lanes, m, low)
 
 
 @staged
@@ -52,83 +51,114 @@ def lanes_position(lanes, n_classes, top):
 
 
 class LaneSums(NamedTuple):
-    """What one pass over a bundle finds of each row."""
+    """What one pass over a bundle finds of each row; what nobody asked for is None."""
 
-    others: Sum  # Σ_{j≠label} e_j
+    others: Sum  # Σ_{j≠skip} e_j
     z_label: Vector
     w_label: Vector | None
-    shortfall: Sum | None  # Σ_j w_j (m − z_j)
+    shortfall: Sum | None  # Σ_j u_j (m − q_j)
+    weight: Sum | None  # Σ_j u_j
+    dispersion: Sum | None  # Σ_j e_j (m − q_j)
+
+
+class BundleSums(NamedTuple):
+    """What is asked for of a bundle beside Σ e_j, and of what."""
+
+    labels: Vector  # whose z_y and w_y are wanted, NO_LABEL where there is none
+    skip: Vector  # the classes that Σ e_j leaves out
+    options: LossOptions | None = None
+    spread: Array | None = None  # u_j: see `targets.spread_lanes`
 
 
 @staged
-def lanes_exp_sum(lanes, n_classes, labels, top, near, scale, out, options=None):
+def lanes_exp_sum(lanes, n_classes, asked, top, near, scale, out):
     """Store e_j in `out`, and find the sums of each row."""
     if near:
-        sums = _lanes_exp_sum(exp_near, lanes, n_classes, labels, top, scale, out, options)
+        sums = _lanes_exp_sum(exp_near_logit, lanes, n_classes, asked, top, scale, out)
     else:
-        sums = _lanes_exp_sum(exp_scaled, lanes, n_classes, labels, top, scale, out, options)
+        sums = _lanes_exp_sum(exp_logit, lanes, n_classes, asked, top, scale, out)
     return sums
 
 
-@staged
-def _lanes_exp_sum(exp, lanes, n_classes, labels, top, scale, out, options):
+def _no_sums(lanes, options):
     zero = splat(lanes, 0.0)
-    has_weights = options is not None and options.class_weight is not None
-    smooths = smoothed(options) is not None
-    sums = LaneSums(empty_sum(lanes), zero, zero if has_weights else None, empty_sum(lanes) if smooths else None)
+    if options is None:
+        return LaneSums(empty_sum(lanes), zero, None, None, None, None)
+    wanted = spreads(options), sums_weights(options), has_stats(options)
+    further = [empty_sum(lanes) if each else None for each in wanted]
+    return LaneSums(empty_sum(lanes), zero, None if options.class_weight is None else zero, *further)
+
+
+@staged
+def _lanes_exp_sum(exp, lanes, n_classes, asked, top, scale, out):
+    sums = _no_sums(lanes, asked.options)
     fours = n_classes // 4 * 4
     for j in range(0, fours, 4):
-        e0, b0, sums = _lanes_exp(exp, lanes, j, labels, top, scale, out, options, sums)
-        e1, b1, sums = _lanes_exp(exp, lanes, j + 1, labels, top, scale, out, options, sums)
-        e2, b2, sums = _lanes_exp(exp, lanes, j + 2, labels, top, scale, out, options, sums)
-        e3, b3, sums = _lanes_exp(exp, lanes, j + 3, labels, top, scale, out, options, sums)
-        others = add_four_to_sum(sums.others, e0, e1, e2, e3)
-        shortfall = add_four_to_sum(sums.shortfall, b0, b1, b2, b3) if smooths else None
-        sums = LaneSums(others, sums.z_label, sums.w_label, shortfall)
+        sums = _add_classes(exp, lanes, (j, j + 1, j + 2, j + 3), asked, top, scale, out, sums)
     for j in range(fours, n_classes):
-        e, b, sums = _lanes_exp(exp, lanes, j, labels, top, scale, out, options, sums)
-        shortfall = add_to_sum(sums.shortfall, b) if smooths else None
-        sums = LaneSums(add_to_sum(sums.others, e), sums.z_label, sums.w_label, shortfall)
+        sums = _add_classes(exp, lanes, (j,), asked, top, scale, out, sums)
     return sums
 
 
-@staged
-def _lanes_exp(exp, lanes, j, labels, top, scale, out, options, sums):
-    """Store e_j in `out`, and give it, but 0 where j is the label; w_j (m − z_j); and z_y and w_y where j is y."""
-    at = j * lanes_of(lanes)
-    z, number = load(lanes, at), splat(lanes, j)
+def _add_classes(exp, lanes, classes, asked, top, scale, out, sums):
+    """Add one class or four, the addends of which go to each other first: see `add_four_to_sum`."""
+    found, z_label, w_label = [], sums.z_label, sums.w_label
+    for j in classes:
+        addends, z_label, w_label = _one_class(exp, lanes, j, asked, top, scale, out, z_label, w_label)
+        found.append(addends)
+    add = add_to_sum if len(classes) == 1 else add_four_to_sum
+    running = sums.others, sums.shortfall, sums.weight, sums.dispersion
+    others, *further = (
+        None if total is None else add(total, *parts)
+        for total, parts in zip(running, zip(*found, strict=True), strict=True)
+    )
+    return LaneSums(others, z_label, w_label, *further)
+
+
+def _one_class(exp, lanes, j, asked, top, scale, out, z_label, w_label):
+    """Store e_j in `out`, and give what it adds to the sums (0 where j is to be skipped), and z_y and w_y so far."""
+    options, zero, number = asked.options, splat(lanes, 0.0), splat(lanes, j)
+    z = load(lanes, j * lanes_of(lanes))
     e = exp(z, scale)
-    store(out, at, e)
-    below, w_label = None, sums.w_label
-    w = None if w_label is None else splat(lanes, weight_of_class(options, j))
-    if w is not None:
-        w_label = where_equal(labels, number, w, w_label)
-    if sums.shortfall is not None:
-        below = weighted(top - z, w)
-    sums = LaneSums(sums.others, where_equal(labels, number, z, sums.z_label), w_label, sums.shortfall)
-    return where_equal(labels, number, splat(lanes, 0.0), e), below, sums
+    store(out, j * lanes_of(lanes), e)
+    shortfall = weight = dispersion = None
+    if w_label is not None:
+        w_label = where_equal(asked.labels, number, splat(lanes, weight_of_class(options, j)), w_label)
+    if options is not None and (spreads(options) or has_stats(options)):
+        below = gap(lanes, top, z)
+        if spreads(options):
+            u = class_spread(options, asked.spread, j, lanes)
+            shortfall = shortfall_of(options, u, below)
+            weight = u if sums_weights(options) else None
+        if has_stats(options):
+            dispersion = dispersion_of(e, below)
+    z_label = where_equal(asked.labels, number, z, z_label)
+    return (where_equal(asked.skip, number, zero, e), shortfall, weight, dispersion), z_label, w_label
 
 
 @staged
-def finish_lanes(finish, lanes, n_classes, labels, entry, given):
-    """Replace e_j by finish(e_j, …), and e_y by what it makes of `entry`."""
+def finish_lanes(finish, exps, n_classes, labels, entry, given, lanes):
+    """Make finish(e_j, …) of e_j in `exps`, and of e_y what it makes of `entry`, if there is one."""
     width = lanes_of(lanes)
     for j in range(n_classes):
-        value = where_equal(labels, splat(lanes, j), entry, load(lanes, j * width))
+        value = load(exps, j * width)
+        if entry is not None:
+            value = where_equal(labels, splat(lanes, j), entry, value)
         store(lanes, j * width, finish(value, j, given))
 
 
 @staged
 def softmax_lanes(lanes, n_classes):
     """Replace z_j by a_j = e_j / Σ_s e_s."""
-    labels = splat(lanes, NO_LABEL)
+    none = splat(lanes, NO_LABEL)
     m, near = lanes_range(lanes, n_classes)
-    totals = lane_sums(lanes_exp_sum(lanes, n_classes, labels, m, near, scale_of(m), lanes).others)
-    quotient = quotient_of(labels, splat(totals, 1.0), totals)
+    scale = scale_of(lanes, m)
+    totals = lane_sums(lanes_exp_sum(lanes, n_classes, BundleSums(none, none), m, near, scale, lanes).others)
+    quotient = quotient_of(m, splat(totals, 1.0), totals)
     if near:
-        finish_lanes(_near_probability, lanes, n_classes, labels, labels, quotient)
+        finish_lanes(_near_probability, lanes, n_classes, none, None, quotient, lanes)
     else:
-        finish_lanes(_probability, lanes, n_classes, labels, labels, quotient)
+        finish_lanes(_probability, lanes, n_classes, none, None, quotient, lanes)
 
 
 @staged
@@ -143,13 +173,14 @@ def _near_probability(e, j, quotient):
 
 @staged
 def log_sum_lanes(lanes, n_classes):
-    """Compute (m, log Σ_j e^(z_j − m) in float64) of each row, without the maximum's own term in the sum."""
+    """Compute (m, log Σ_j e^(q_j − m) in float64) of each row, without the maximum's own term in the sum."""
     width = lanes_of(lanes)
     m, near = lanes_range(lanes, n_classes)
-    scale = scale_of(m)
+    scale = scale_of(lanes, m)
     positions = lanes_position(lanes, n_classes, m)
-    sums = lanes_exp_sum(lanes, n_classes, positions, m, near, scale, empty_lanes(lanes))
-    log_sum = log1p_quotient(m, lane_sums(sums.others), promote(exp_scaled(m, scale)))
+    asked = BundleSums(positions, positions)
+    sums = lanes_exp_sum(lanes, n_classes, asked, m, near, scale, empty_lanes(lanes))
+    log_sum = log1p_quotient(m, lane_sums(sums.others), promote(exp_logit(m, scale)))
     size = magnitude(m)
     if math.isinf(greatest_lane(size)):  # there the sum is m itself, unless there is a NaN
         poison = splat(lanes, 0.0)
@@ -162,9 +193,9 @@ def log_sum_lanes(lanes, n_classes):
 
 @staged
 def logsumexp_lanes(lanes, n_classes):
-    """Compute m + log Σ_j e^(z_j − m) of each row, with more digits where the two cancel."""
+    """Compute m + log Σ_j e^(q_j − m) of each row, with more digits where the two cancel."""
     m, log_sum = log_sum_lanes(lanes, n_classes)
-    top = promote(m)
+    top = top_logit(lanes, m)
     lse = top + log_sum
     # A positive number in the lanes whose sum all but cancels, else 0: a NaN would hide the other lanes'.
     zero = splat(lse, 0.0)
@@ -182,13 +213,13 @@ def _float64_logsumexps(lanes, n_classes, m):
     """Compute logsumexp of float32 logits in float64."""
     width = lanes_of(lanes)
     top, position = promote(m), promote(lanes_position(lanes, n_classes, m))
-    scale = scale_of(top)
+    scale = scale_of(lanes, top)
     others = number = splat(top, 0.0)
     for j in range(n_classes):
         z = promote(load(lanes, j * width))
-        others = where_equal(position, number, others, others + exp_scaled(z, scale))
+        others = where_equal(position, number, others, others + exp_logit(z, scale))
         number = number + splat(top, 1.0)
-    return top + log1p(others / exp_scaled(top, scale))
+    return top_logit(lanes, m) + log1p(others / exp_logit(top, scale))
 
 
 @noinline
@@ -196,16 +227,16 @@ def _exact_logsumexps(lanes, n_classes):
     """Compute log1p(−1 + Σ_j e^z_j) in double-double, of lanes where that cancels; others hold anything."""
     running = ExpSum(splat(lanes, -1.0), empty_sum(lanes))
     for j in range(n_classes):
-        running = add_exp(running, load(lanes, j * lanes_of(lanes)))
+        running = add_exp(running, *transformed(load(lanes, j * lanes_of(lanes)), transform_of(lanes)))
     x, rest = settled(running)
     return log1p_double_double(x, rest)
 
 
 @staged
 def log_softmax_lanes(lanes, n_classes):
-    """Replace z_j by log a_j = (z_j − m) − log Σ_s e^(z_s − m)."""
+    """Replace z_j by log a_j = (q_j − m) − log Σ_s e^(q_s − m)."""
     width = lanes_of(lanes)
     m, log_sum = log_sum_lanes(lanes, n_classes)
-    log_sum = demote(log_sum, m)
+    sums = LogSums(m, demote(log_sum, m), transform_of(lanes))
     for j in range(n_classes):
-        store(lanes, j * width, (load(lanes, j * width) - m) - log_sum)
+        store(lanes, j * width, log_probability(load(lanes, j * width), j, width, sums))

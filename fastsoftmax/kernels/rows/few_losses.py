@@ -6,28 +6,39 @@ from ..simd.convert import demote, promote
 from ..simd.memory import load, store
 from ..simd.reduce import greatest_lane
 from ..simd.vector import lanes_of, magnitude, splat, where_equal, where_greater
-from ..vecmath.exp import exp_scaled, scale_of
 from ..vecmath.quotient import LEAST_NEAR_QUOTIENT, NO_HEADROOM, least_quotient, multiply, multiply_near, quotient_of
-from .bundles import IGNORED
-from .few import finish_lanes, lanes_exp_sum, lanes_range
-from .gradient import Gradient, class_gradient
-from .loss import LabelSums, row_loss, weighted
+from .bundles import IGNORED, empty_lanes
+from .few import BundleSums, finish_lanes, lanes_exp_sum, lanes_position, lanes_range
+from .gradient import LaneGradient, class_gradient
+from .logits import exp_logit, in_units, scale_of, slope, top_logit, wide_gap
+from .loss import RowSums, leaves_out_top, row_loss
+from .options import has_label, has_stats
+from .stats import predict_lanes
+from .targets import weighted
 
 
 @staged
-def cross_entropy_lanes(lanes, n_classes, labels, options):
-    """Replace z_j by e_j; give (a bundle's losses and what its gradients are made of, whether all rows are near)."""
+def cross_entropy_lanes(lanes, bundle, labels, options, exps, spread):
+    """Store e_j in `exps`; give (a bundle's losses and what its gradients are made of, whether all rows are near)."""
+    n_classes = bundle.n_classes
     m, near = lanes_range(lanes, n_classes)
-    scale = scale_of(m)
-    sums = lanes_exp_sum(lanes, n_classes, demote(labels, m), m, near, scale, lanes, options)
-    found = LabelSums(
-        promote(m),
-        promote(sums.z_label),
-        promote(exp_scaled(m, scale)),
-        promote(exp_scaled(sums.z_label, scale)),
+    scale, places = scale_of(lanes, m), demote(labels, m)
+    skip = lanes_position(lanes, n_classes, m) if leaves_out_top(options) else places
+    prediction = predict_lanes(lanes, n_classes, m, skip) if has_stats(options) else None
+    asked = BundleSums(places, skip, options, spread)
+    sums = lanes_exp_sum(lanes, n_classes, asked, m, near, scale, exps)
+    labelled = has_label(options)
+    found = RowSums(
+        top_logit(lanes, m),
+        in_units(lanes, wide_gap(lanes, m, sums.z_label)) if labelled else None,
+        promote(exp_logit(m, scale)),
+        promote(exp_logit(sums.z_label, scale)) if labelled else None,
         lane_sums(sums.others),
         None if sums.w_label is None else promote(sums.w_label),
-        None if sums.shortfall is None else lane_sums(sums.shortfall),
+        None if sums.shortfall is None else in_units(lanes, lane_sums(sums.shortfall)),
+        None if sums.weight is None else lane_sums(sums.weight),
+        None if sums.dispersion is None else in_units(lanes, lane_sums(sums.dispersion)),
+        prediction,
     )
     return row_loss(m, found, options, n_classes), near
 
@@ -39,9 +50,12 @@ def without_ignored(values, labels):
 
 
 @staged
-def cross_entropy_with_grad_lanes(lanes, n_classes, labels, factors, options):
-    """Replace z_j by s (T' a_j − t_j), with s the factor of each lane, and give the losses of a bundle."""
-    found, near = cross_entropy_lanes(lanes, n_classes, labels, options)
+def cross_entropy_with_grad_lanes(lanes, bundle, labels, factors, options, spread):
+    """Replace z_j by s ∂L/∂z_j, with s the factor of each lane, and give the losses of a bundle."""
+    n_classes = bundle.n_classes
+    has_slope = slope(lanes, load(lanes, 0)) is not None
+    exps = empty_lanes(lanes) if has_slope else lanes
+    found, near = cross_entropy_lanes(lanes, bundle, labels, options, exps, spread)
     weights, totals, entries = weighted(factors, found.slope), found.total, found.entry
     near = near and not _any_small(weights, totals, LEAST_NEAR_QUOTIENT)
     if not near and _any_small(weights, totals, least_quotient(lanes)):
@@ -49,23 +63,24 @@ def cross_entropy_with_grad_lanes(lanes, n_classes, labels, factors, options):
         width = lanes_of(lanes)
         less_headroom = demote(headroom, load(lanes, 0))
         for j in range(n_classes):
-            store(lanes, j * width, load(lanes, j * width) * less_headroom)
-        entries, totals = entries * headroom, totals * headroom
+            store(exps, j * width, load(exps, j * width) * less_headroom)
+        totals = totals * headroom
+        entries = None if entries is None else entries * headroom
     like = load(lanes, 0)
-    at_label, places = demote(entries, like), demote(labels, like)
+    at_label, places = None if entries is None else demote(entries, like), demote(labels, like)
     quotient = quotient_of(like, weights, totals)
     uniform = None if found.uniform is None else demote(factors * found.uniform, like)
+    given = quotient, uniform, options, spread, lanes if has_slope else None
     if near:
-        _write_gradient(multiply_near, lanes, n_classes, places, at_label, quotient, uniform, options.class_weight)
+        _write_gradient(multiply_near, given, exps, n_classes, places, at_label, lanes)
     else:
-        _write_gradient(multiply, lanes, n_classes, places, at_label, quotient, uniform, options.class_weight)
-    return without_ignored(found.loss, labels)
+        _write_gradient(multiply, given, exps, n_classes, places, at_label, lanes)
+    return found
 
 
 @staged
-def _write_gradient(multiply, lanes, n_classes, labels, entries, quotient, uniform, class_weight):
-    given = Gradient(multiply, quotient, uniform, class_weight)
-    finish_lanes(class_gradient, lanes, n_classes, labels, entries, given)
+def _write_gradient(multiply, given, exps, n_classes, places, at_label, lanes):
+    finish_lanes(class_gradient, exps, n_classes, places, at_label, LaneGradient(multiply, *given), lanes)
 
 
 @staged

@@ -1,6 +1,6 @@
 """Passes over a row: its greatest logit, and the sum of its exponentials.
 
-e_j stands for e^z_j over a power of two that the row shares (see `vecmath.exp.scale_of`); it cancels in every quotient.
+e_j stands for e^q_j over a power of two that the row shares (see `vecmath.exp.scale_of`); it cancels in every quotient.
 """
 
 import math
@@ -14,8 +14,8 @@ from ..simd.memory import load, load_first, prefetch, store, store_first
 from ..simd.reduce import count_equal, first_lane, greatest_lane
 from ..simd.vector import drop_lane, greater, lanes_of, less, splat, where_equal
 from ..tuning import LONG_ROW_LEAD, ROW_LEAD
-from ..vecmath.exp import exp_scaled, is_near
-from .loss import below_top
+from .further import add_four_further, add_further, further_of, no_further_sums, values_of
+from .logits import are_near, exp_logit
 from .streamed import stream_four, stream_head, stream_rest
 
 
@@ -81,7 +81,7 @@ def row_range(logits, start, stop):
         low0 = less(load_first(logits, i, stop - i, math.inf), low0)
         i += width
     m = greatest_lane(greater(m0, m1))
-    return Range(m, is_near(splat(logits, m), less(low0, low1)))
+    return Range(m, are_near(logits, splat(logits, m), less(low0, low1)))
 
 
 class ExpSums(NamedTuple):
@@ -89,25 +89,28 @@ class ExpSums(NamedTuple):
 
     others: Number  # Σ_{j≠skip} e_j
     next_top: Number  # the next row's greatest logit, −inf where it was not looked for
-    shortfall: Number | None  # Σ_j w_j (m − z_j), where it was asked for
+    shortfall: Number | None  # Σ_j u_j (m − q_j), where options ask for it
+    weight: Number | None  # Σ_j u_j
+    dispersion: Number | None  # Σ_j e_j (m − q_j)
 
 
 @staged
-def exp_sum(exp, logits, row, scale, skip=-1, exps=None, pending=None, following=None, options=None):
+def exp_sum(exp, logits, row, scale, skip=-1, exps=None, pending=None, following=None, options=None, first=None):
     """Add up Σ_{j≠skip} e_j.
 
-    `exp` is `exp_scaled` or `exp_near`. `skip` is an entry, −1 for none, or None for one that holds the maximum. e_j is
-    stored in `exps` (0 at skip), if there is such a place. Meanwhile the next row is asked for: without, logsumexp
-    of long rows took a third longer (M6). A `pending` row, if there is one, is written: see `streamed`. And where
-    `following` is not None the next row's maximum is found, for arithmetic has time left: a pass of its own for that
-    takes a bit longer (M7). Where the e_j are stored to the result it does not pay: addresses of the two rows that
-    agree in their last 12 bits make loads wait for stores, which took a fifth longer (M8). See `cached` for those rows.
-    `options` ask for Σ_j w_j (m − z_j).
+    `exp` is `exp_logit` or `exp_near_logit`. `skip` is an entry, −1 for none, or None for one that holds the maximum.
+    e_j is stored in `exps`, if there is such a place. Meanwhile the next row is asked for: without, logsumexp of long
+    rows took a third longer (M6). A `pending` row, if there is one, is written: see `streamed`. And where `following`
+    is not None the next row's maximum is found, for arithmetic has time left: a pass of its own for that takes a bit
+    longer (M7). Where the e_j are stored to the result it does not pay: addresses of the two rows that agree in their
+    last 12 bits make loads wait for stores, which took a fifth longer (M8). See `cached` for those rows.
+    `options` ask for further sums: see `further`; `first` is where the row of the first class begins, if not here.
     """
     start, stop = row.start, row.stop
     width = lanes_of(logits)
     total = empty_sum(logits)
-    shortfall = None if options is None else empty_sum(logits)
+    asked = further_of(logits, row.top, options, start if first is None else first)
+    sums = no_further_sums(logits, asked)
     top, ties = splat(logits, row.top), 0
     m_next = splat(logits, -math.inf)
     ahead = stop - start + (ROW_LEAD if following is None else LONG_ROW_LEAD)
@@ -122,6 +125,14 @@ def exp_sum(exp, logits, row, scale, skip=-1, exps=None, pending=None, following
         z0, z1 = load(logits, i), load(logits, i + width)
         z2, z3 = load(logits, i + 2 * width), load(logits, i + 3 * width)
         e0, e1, e2, e3 = exp(z0, scale), exp(z1, scale), exp(z2, scale), exp(z3, scale)
+        if exps is not None:
+            here = exps.at + i - start
+            store(exps.values, here, e0)
+            store(exps.values, here + width, e1)
+            store(exps.values, here + 2 * width, e2)
+            store(exps.values, here + 3 * width, e3)
+        if asked is not None:
+            sums = add_four_further(sums, asked, i, (z0, z1, z2, z3), (e0, e1, e2, e3))
         if skip is None:
             ties += count_equal(z0, top) + count_equal(z1, top) + count_equal(z2, top) + count_equal(z3, top)
             e0, e1 = drop_equal(e0, z0, top), drop_equal(e1, z1, top)
@@ -131,21 +142,7 @@ def exp_sum(exp, logits, row, scale, skip=-1, exps=None, pending=None, following
             e1 = drop_lane(e1, skip - i - width)
             e2 = drop_lane(e2, skip - i - 2 * width)
             e3 = drop_lane(e3, skip - i - 3 * width)
-        if exps is not None:
-            here = exps.at + i - start
-            store(exps.values, here, e0)
-            store(exps.values, here + width, e1)
-            store(exps.values, here + 2 * width, e2)
-            store(exps.values, here + 3 * width, e3)
         total = add_four_to_sum(total, e0, e1, e2, e3)
-        if options is not None:
-            b0, b1 = (
-                below_top(top, z0, options, i - start, width),
-                below_top(top, z1, options, i - start + width, width),
-            )
-            b2 = below_top(top, z2, options, i - start + 2 * width, width)
-            b3 = below_top(top, z3, options, i - start + 3 * width, width)
-            shortfall = add_four_to_sum(shortfall, b0, b1, b2, b3)
         if pending is not None:
             done = stream_four(pending, done)
         i += 4 * width
@@ -154,25 +151,24 @@ def exp_sum(exp, logits, row, scale, skip=-1, exps=None, pending=None, following
         if following is not None:
             m_next = greater(load_first(logits, i + following, stop - i, -math.inf), m_next)
         z = load_first(logits, i, stop - i, -math.inf)
-        e = exp_scaled(z, scale)  # zero for what is no entry
+        e = exp_logit(z, scale)  # zero for what is no entry
+        if asked is not None:  # before e_j takes the place of z_j; what is no entry is as great as the maximum
+            sums = add_further(sums, asked, i, stop - i, load_first(logits, i, stop - i, row.top), e)
+        if exps is not None:
+            store_first(exps.values, exps.at + i - start, stop - i, e)
         if skip is None:
             ties += count_equal(z, top)
             e = drop_equal(e, z, top)
         else:
             e = drop_lane(e, skip - i)
-        if options is not None:  # before e_j takes the place of z_j; what is no entry is as great as the maximum
-            z = load_first(logits, i, stop - i, row.top)
-            shortfall = add_to_sum(shortfall, below_top(top, z, options, i - start, stop - i))
-        if exps is not None:
-            store_first(exps.values, exps.at + i - start, stop - i, e)
         total = add_to_sum(total, e)
         i += width
     if pending is not None:
         stream_rest(pending, done)
     value = sum_of(total)
     if skip is None:
-        value += (ties - 1) * first_lane(exp_scaled(top, scale))
-    return ExpSums(value, greatest_lane(m_next), None if options is None else sum_of(shortfall))
+        value += (ties - 1) * first_lane(exp_logit(top, scale))
+    return ExpSums(value, greatest_lane(m_next), *values_of(sums))
 
 
 @staged

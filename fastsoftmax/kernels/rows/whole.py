@@ -4,25 +4,42 @@ What becomes of a result is the caller's: see `cached`, `streamed` and `blocked`
 """
 
 import math
+from typing import NamedTuple
 
+from ..compiling.numbers import Number
 from ..compiling.staging import noinline, staged
+from ..compiling.values import Vector
 from ..simd.reduce import first_lane
-from ..simd.vector import is_double, lone, splat
-from ..vecmath.exp import exp_scaled, scale_of
+from ..simd.vector import fma, is_double, lone, splat
 from ..vecmath.log1p import log1p_quotient
 from ..vecmath.quotient import multiply, row_quotient
-from .loss import LabelSums, row_loss, smoothed, weight_of_class
+from .logits import (
+    Transform,
+    exp_logit,
+    gap,
+    in_units,
+    row_scale,
+    scale_in,
+    scale_of,
+    top_logit,
+    transform_of,
+    wide_gap,
+)
+from .loss import RowSums, leaves_out_top, row_loss
+from .options import has_stats
 from .passes import Row, exp_sum, row_max
+from .stats import Prediction, predict, settled_prediction, store_stats
 from .streamed import Pending, store_row, stream_row
+from .targets import weight_of_class
 
-# Below this share of log Σ_j e^(z_j − m), m + log Σ has lost too many digits.
+# Below this share of log Σ_j e^(q_j − m), m + log Σ has lost too many digits.
 CANCELS = 0.25
 
 
 @staged
 def row_exps(logits, row, exps, pending, following):
     """Store e_j in `exps`; give 1 / Σ_s e_s for `probability`, and the next row's maximum."""
-    sums = exp_sum(exp_scaled, logits, row, scale_of(splat(logits, row.top)), -1, exps, pending, following)
+    sums = exp_sum(exp_logit, logits, row, row_scale(logits, row.top), -1, exps, pending, following)
     return row_quotient(logits, 1.0, sums.others), sums.next_top
 
 
@@ -34,7 +51,7 @@ def probability(e, j, left, quotient):
 
 @staged
 def log_sum_row(logits, row, pending=None, following=None):
-    """Compute (log Σ_j e^(z_j − m), the next row's maximum); m plus the first is logsumexp.
+    """Compute (log Σ_j e^(q_j − m), the next row's maximum); m plus the first is logsumexp.
 
     The maximum's own term is left out of the sum and put back by log1p, which keeps what a term of 1 would swallow.
     """
@@ -46,15 +63,15 @@ def log_sum_row(logits, row, pending=None, following=None):
             m_next = row_max(logits, row.start + following, row.stop + following)
     else:
         top = splat(logits, row.top)
-        scale = scale_of(top)
-        sums = exp_sum(exp_scaled, logits, row, scale, None, None, pending, following)
-        log_sum, m_next = log_sum_of(logits, sums.others, first_lane(exp_scaled(top, scale))), sums.next_top
+        scale = scale_of(logits, top)
+        sums = exp_sum(exp_logit, logits, row, scale, None, None, pending, following)
+        log_sum, m_next = log_sum_of(logits, sums.others, first_lane(exp_logit(top, scale))), sums.next_top
     return log_sum, m_next
 
 
 @staged
 def log_sum_of(like, others, e_top):
-    """Compute log Σ_j e^(z_j − m) from the sum without the maximum's own term, and from that."""
+    """Compute log Σ_j e^(q_j − m) from the sum without the maximum's own term, and from that."""
     return first_lane(log1p_quotient(like, lone(others), lone(e_top)))
 
 
@@ -67,9 +84,14 @@ def nan_or_zero(logits, start, stop):
     return 0.0
 
 
+def row_top(logits, top):
+    """Compute q of a row's greatest logit."""
+    return top if transform_of(logits) is None else first_lane(top_logit(logits, splat(logits, top)))
+
+
 @staged
 def logsumexp_row(logits, row, following):
-    """Compute (m + log Σ_j e^(z_j − m), whether that is certain, the next row's maximum).
+    """Compute (m + log Σ_j e^(q_j − m), whether that is certain, the next row's maximum).
 
     In float32 the maximum's own term is added to its neighbours, and taken off at the end: to leave it out, as
     `log_sum_row` does, takes a tenth longer (M14). That costs half an ulp of its share in the sum, and is certain where
@@ -81,19 +103,19 @@ def logsumexp_row(logits, row, following):
         share = 0.0
     else:
         top = splat(logits, row.top)
-        scale = scale_of(top)
-        sums = exp_sum(exp_scaled, logits, row, scale, following=following)
-        e_top = first_lane(exp_scaled(top, scale))  # not before: the loop has a register more then
+        scale = scale_of(logits, top)
+        sums = exp_sum(exp_logit, logits, row, scale, following=following)
+        e_top = first_lane(exp_logit(top, scale))  # not before: the loop has a register more then
         total, m_next = sums.others, sums.next_top
         log_sum = log_sum_of(logits, total - e_top, e_top)
         share = e_top / total
-    lse = row.top + log_sum
+    lse = row_top(logits, row.top) + log_sum
     return lse, abs(lse) >= max(CANCELS * log_sum, 8 * share), m_next
 
 
 @staged
 def log_softmax_row(logits, log_probs, start, stop):
-    """Compute log a_j = (z_j − m) − log Σ_s e^(z_s − m)."""
+    """Compute log a_j = (q_j − m) − log Σ_s e^(q_s − m)."""
     row = Row(start, stop, row_max(logits, start, stop))
     sums, _ = row_log_sums(logits, row)
     store_row(Pending(log_probability, sums, logits, start, log_probs, start, stop))
@@ -103,36 +125,99 @@ def log_softmax_row(logits, log_probs, start, stop):
 def row_log_sums(logits, row, pending=None, following=None):
     """Prepare `log_probability` for a row: (what it takes, the next row's maximum)."""
     log_sum, m_next = log_sum_row(logits, row, pending, following)
-    return (splat(logits, row.top), splat(logits, log_sum)), m_next
+    return log_sums(logits, row.top, log_sum), m_next
 
 
-@staged
+class LogSums(NamedTuple):
+    """What log-probabilities are made of, in vectors."""
+
+    top: Vector  # the greatest logit
+    log_sum: Vector  # log Σ_j e^(q_j − m)
+    transform: Transform | None
+
+
+def log_sums(logits, top, log_sum):
+    """Prepare `log_probability` for a row."""
+    return LogSums(splat(logits, top), splat(logits, log_sum), transform_of(logits))
+
+
 def log_probability(z, j, left, sums):
-    """Compute log a_j = (z_j − m) − log Σ_s e^(z_s − m)."""
-    return (z - sums[0]) - sums[1]
+    """Compute log a_j = (q_j − m) − log Σ_s e^(q_s − m)."""
+    if sums.transform is None:
+        return (z - sums.top) - sums.log_sum
+    below, scale = splat(z, 0.0) - gap(sums, sums.top, z), scale_in(sums, z)
+    return below - sums.log_sum if scale is None else fma(below, scale, -sums.log_sum)
+
+
+# Cross entropy -------------------------------------------------------------------------------------------------------
+
+
+class Found(NamedTuple):
+    """What a row is asked about before its e_j may take the place of its logits."""
+
+    y: Number | None
+    z_label: Number | None
+    prediction: Prediction | None
 
 
 @staged
-def loss_from_sums(logits, row, y, z_label, scale, sums, options):
-    """Compute a row's loss, and what its gradient is made of, from the sums of `exp_sum`."""
-    e_top = exp_scaled(splat(logits, row.top), scale)
-    e_label = exp_scaled(splat(logits, z_label), scale)
-    w_label = weight_of_class(options, y)
-    found = LabelSums(
-        lone(row.top),
-        lone(z_label),
-        lone(first_lane(e_top)),
-        lone(first_lane(e_label)),
+def look_up(logits, row, y, options):
+    """Look a row's label up, and its first greatest class if that is asked for."""
+    prediction = predict(logits, row.start, row.stop, row.top) if has_stats(options) else None
+    return Found(y, None if y is None else logits[row.start + y], prediction)
+
+
+@staged
+def skip_of(options, start, y):
+    """Give the entry that the sum of e_j leaves out: see `loss.leaves_out_top`."""
+    return None if leaves_out_top(options) else start + y
+
+
+@staged
+def loss_from_sums(logits, row, found, scale, sums, options, exps=None):
+    """Compute a row's loss, and what its gradient is made of, from the sums of `exp_sum`.
+
+    `exps` is the place where e_j are, if the logits are there no more.
+    """
+    top, z_label = splat(logits, row.top), found.z_label
+    labelled = z_label is not None
+    at_label = splat(logits, z_label) if labelled else None
+    w_label = weight_of_class(options, found.y) if labelled else None
+    prediction = found.prediction
+    if prediction is not None:
+        values, start = (logits, row.start) if exps is None else (exps.values, exps.at)
+        prediction = settled_prediction(prediction, sums.others, row.top, values, start, start + (row.stop - row.start))
+    of_row = RowSums(
+        _lone(top_logit(logits, top)),
+        in_units(logits, _lone(wide_gap(logits, top, at_label))) if labelled else None,
+        _lone(exp_logit(top, scale)),
+        _lone(exp_logit(at_label, scale)) if labelled else None,
         lone(sums.others),
         None if w_label is None else lone(w_label),
-        None if sums.shortfall is None else lone(sums.shortfall),
+        None if sums.shortfall is None else in_units(logits, lone(sums.shortfall)),
+        None if sums.weight is None else lone(sums.weight),
+        None if sums.dispersion is None else in_units(logits, lone(sums.dispersion)),
+        prediction,
     )
-    return row_loss(logits, found, options, row.stop - row.start)
+    return row_loss(logits, of_row, options, row.stop - row.start)
+
+
+def _lone(vector):
+    """Make a vector of one lane of what all lanes hold."""
+    return lone(first_lane(vector))
 
 
 @staged
 def cross_entropy_row(logits, row, y, options, exps=None, pending=None, following=None):
-    """Compute (a row's loss, the next row's maximum); store the e_j in `exps`, 0 at the label."""
-    scale, z_label = scale_of(splat(logits, row.top)), logits[row.start + y]  # before e_j takes its place
-    sums = exp_sum(exp_scaled, logits, row, scale, row.start + y, exps, pending, following, smoothed(options))
-    return loss_from_sums(logits, row, y, z_label, scale, sums, options), sums.next_top
+    """Compute (a row's loss, the next row's maximum); store the e_j in `exps`."""
+    scale, found = row_scale(logits, row.top), look_up(logits, row, y, options)
+    skip = skip_of(options, row.start, y)
+    sums = exp_sum(exp_logit, logits, row, scale, skip, exps, pending, following, options)
+    return loss_from_sums(logits, row, found, scale, sums, options), sums.next_top
+
+
+@noinline
+def store_ignored_stats(args, logits, index, start, stop):
+    """Store the statistics of a row that is ignored."""
+    row = Row(start, stop, row_max(logits, start, stop))
+    store_stats(args, index, cross_entropy_row(logits, row, 0, args.options)[0])

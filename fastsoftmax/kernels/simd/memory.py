@@ -1,5 +1,7 @@
 """Vectors to and from memory. Arrays are C-contiguous and addressed by their flat element index.
 
+An array may be a view with a mask: what that leaves out is read as the view's `fill`, and written as it.
+
 No bounds are checked, unless NUMBA_BOUNDSCHECK asks Numba to check those of its own indexing: then these are, too.
 """
 
@@ -7,7 +9,7 @@ from llvmlite import ir
 
 from ..compiling.numbers import Number, convert, maximum, minimum, number
 from ..compiling.target import AVX512
-from ..compiling.values import DOUBLE, INT, INT32, SIZE_OF, Vector, builder, call
+from ..compiling.values import BYTE, DOUBLE, INT, INT32, SIZE_OF, Vector, builder, call
 from ..compiling.views import address
 from .vector import build_converted, build_halves, build_int_splat, build_lane_numbers, build_splat, vector_type
 
@@ -78,7 +80,7 @@ def load(array, index, lanes=None):
     kind = vector_type(array.dtype)
     stored = ir.VectorType(array.element, lanes or kind.count)
     place = address(array, index, stored.count)
-    loaded = builder().load(place, typ=stored, align=array.itemsize)
+    loaded = build_allowed(array, index, stored.count, builder().load(place, typ=stored, align=array.itemsize))
     return Vector(build_converted(loaded, kind.element))
 
 
@@ -88,6 +90,7 @@ def load_first(array, index, count, fill, lanes=None):
     stored = ir.VectorType(array.element, lanes or kind.count)
     place = part_address(array, index, count, stored)
     loaded = build_load_first(place, count, build_splat(stored, convert(fill, stored.element)))
+    loaded = build_allowed(array, index, count, loaded)
     return Vector(build_converted(loaded, kind.element))
 
 
@@ -98,30 +101,70 @@ def load_integers(array, index, count, lanes):
     return Vector(builder().sitofp(loaded, ir.VectorType(DOUBLE, lanes)))
 
 
+def store_integers(array, index, count, vector):
+    """Store the first `count` float64 lanes to array.flat[index:], as int64."""
+    value = builder().fptosi(vector.ir, ir.VectorType(INT, vector.ir.type.count))
+    build_store_first(value, part_address(array, index, count, value.type), count)
+
+
 def store(array, index, vector):
     """Store a vector to array.flat[index:]."""
-    value = _stored(array, vector)
+    value = _stored(array, index, vector)
     builder().store(value, address(array, index, value.type.count), align=array.itemsize)
 
 
 def store_first(array, index, count, vector):
     """Store the first `count` lanes to array.flat[index:]."""
-    value = _stored(array, vector)
+    value = _stored(array, index, vector, count)
     build_store_first(value, part_address(array, index, count, value.type), count)
 
 
 def stream(array, index, vector):
     """Store a vector past the caches, to an address that is a multiple of 64 bytes (see `unaligned`)."""
-    value = _stored(array, vector)
+    value = _stored(array, index, vector)
     instruction = builder().store(value, address(array, index, value.type.count), align=64)
     instruction.set_metadata("nontemporal", builder().module.add_metadata([INT32(1)]))
 
 
-def _stored(array, vector):
+def build_allowed(array, index, count, vector):
+    """Build a vector whose first `count` lanes belong to an array's index on, `fill` where its mask leaves them out."""
+    mask = getattr(array, "mask", None)
+    if mask is None:
+        return vector
+    fill = build_splat(vector.type, convert(array.fill, vector.type.element))
+    if array.kept is not None:
+        vector = build_splat(vector.type, convert(array.kept, vector.type.element))
+    return builder().select(_build_mask(mask, index, count, vector.type.count), vector, fill)
+
+
+def _build_mask(mask, index, count, lanes, beyond=1):
+    """Build which of so many lanes a mask of bytes allows; those from `count` on are as the byte `beyond` says."""
+    kind = ir.VectorType(BYTE, lanes)
+    place = part_address(mask, index, count, kind)
+    loaded = build_load_first(place, count, ir.Constant(kind, [beyond] * lanes))
+    return builder().icmp_unsigned("!=", loaded, ir.Constant(kind, None))
+
+
+def load_allowed(mask, index, count, like):
+    """Load 1 for what a mask of bytes allows, and 0 for what it leaves out and from `count` lanes on."""
+    kind = vector_type(like.dtype)
+    allowed = _build_mask(mask, index, count, kind.count, beyond=0)
+    return Vector(builder().select(allowed, build_splat(kind, kind.element(1.0)), ir.Constant(kind, None)))
+
+
+def zero_from(vector, count):
+    """Set the lanes from `count` on to zero."""
+    if is_whole(count, vector.ir.type):
+        return vector
+    return Vector(builder().select(_first(count, vector.ir.type), vector.ir, ir.Constant(vector.ir.type, None)))
+
+
+def _stored(array, index, vector, count=None):
     """Build what an array holds of a vector that is computed from its dtype."""
     if vector.ir.type.element != vector_type(array.dtype).element:
         raise TypeError(f"expected a vector of {array.dtype}, got {vector.ir.type}")
-    return build_converted(vector.ir, array.element)
+    value = build_converted(vector.ir, array.element)
+    return build_allowed(array, index, value.type.count if count is None else count, value)
 
 
 def unaligned(array, index):

@@ -11,7 +11,7 @@ from ..compiling.numbers import Number, number, where
 from ..compiling.target import AVX512
 from ..compiling.values import INT32, builder
 from ..compiling.views import address
-from .memory import build_load_first, build_store_first, part_address
+from .memory import build_allowed, build_load_first, build_store_first, part_address
 
 
 def side_of(like):
@@ -29,10 +29,15 @@ def transpose_block(source, at, step, target, target_at, target_step):
     Row r of the source starts at source.flat[at + r · step], row c of the target likewise.
     """
     vector, align = _vector(source), source.itemsize
-    rows = (address(source, at + step * row, vector.count) for row in range(vector.count))
-    vectors = [builder().load(place, typ=vector, align=align) for place in rows]
+    vectors = []
+    for row in range(vector.count):
+        start = at + step * row
+        loaded = builder().load(address(source, start, vector.count), typ=vector, align=align)
+        vectors.append(build_allowed(source, start, vector.count, loaded))
     for row, value in enumerate(_build_transpose(vectors)):
-        builder().store(value, address(target, target_at + target_step * row, vector.count), align=align)
+        start = target_at + target_step * row
+        value = build_allowed(target, start, vector.count, value)
+        builder().store(value, address(target, start, vector.count), align=align)
 
 
 def transpose_part(source, at, step, n_rows, n_columns, target, target_at, target_step, n_kept, kept_columns):
@@ -50,13 +55,19 @@ def transpose_part(source, at, step, n_rows, n_columns, target, target_at, targe
             left = where(n_rows > row, left, 0)
         elif row >= n_rows:
             left = 0
-        return part_address(array, at + step * row + column, left, vector), left
+        return at + step * row + column, left
 
     def build_block(top, left):
         rows = (place(source, at, step, row, left, n_rows, n_columns) for row in range(top, top + side))
-        vectors = [build_load_first(*row, ir.Constant(vector, None)) for row in rows]
+        vectors = []
+        for start, count in rows:
+            here = part_address(source, start, count, vector)
+            loaded = build_load_first(here, count, ir.Constant(vector, None))
+            vectors.append(build_allowed(source, start, count, loaded))
         for row, value in enumerate(_build_transpose(vectors), start=left):
-            build_store_first(value, *place(target, target_at, target_step, row, top, n_kept, kept_columns))
+            start, count = place(target, target_at, target_step, row, top, n_kept, kept_columns)
+            value = build_allowed(target, start, count, value)
+            build_store_first(value, part_address(target, start, count, vector), count)
 
     for top in range(0, count, side):
         for left in range(0, count, side):

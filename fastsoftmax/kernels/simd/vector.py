@@ -201,6 +201,13 @@ def drop_lane(vector, lane):
     return Vector(builder().select(is_lane, ir.Constant(kind, None), vector.ir))
 
 
+def set_lane(vector, lane, scalar):
+    """Set one lane to a number; none where there is no such lane."""
+    kind = vector.ir.type
+    is_lane = builder().icmp_signed("==", build_lane_numbers(kind), build_int_splat(kind, number(lane).ir))
+    return Vector(builder().select(is_lane, build_splat(kind, convert(scalar, kind.element)), vector.ir))
+
+
 # Constants and polynomials ---------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,107 @@
+"""Sums over a row that options ask for beside Σ e_j: Σ_j u_j (m − q_j), Σ_j u_j, Σ_j e_j (m − q_j).
+
+u_j is what `targets` has of a class. Of m − q_j those that `logits.gap` gives are added up.
+"""
+
+from typing import Any, NamedTuple
+
+from ..compiling.values import Vector
+from ..simd.accumulate import Sum, add_four_to_sum, add_to_sum, empty_sum, sum_of
+from ..simd.vector import lanes_of, less, splat, where_equal
+from .logits import gap
+from .options import LossOptions, has_stats
+from .targets import Spread, load_spread, spread_of, spreads, sums_weights, weighted
+
+
+class Further(NamedTuple):
+    """What a pass over a row is asked for beside Σ e_j."""
+
+    logits: Any
+    top: Vector  # m, in each lane
+    options: LossOptions
+    spread: Spread | None
+
+
+class FurtherSums(NamedTuple):
+    """Running sums of it; None for what nobody asked for."""
+
+    shortfall: Sum | None  # Σ_j u_j (m − q_j)
+    weight: Sum | None  # Σ_j u_j
+    dispersion: Sum | None  # Σ_j e_j (m − q_j)
+
+
+def further_of(logits, top, options, start):
+    """Give what options ask for of a row that begins at an index; None for nothing."""
+    if options is None or not (spreads(options) or has_stats(options)):
+        return None
+    return Further(logits, splat(logits, top), options, spread_of(options, start))
+
+
+def no_further_sums(like, asked):
+    """Begin the sums that are asked for."""
+    if asked is None:
+        return FurtherSums(None, None, None)
+    options = asked.options
+    wanted = spreads(options), sums_weights(options), has_stats(options)
+    return FurtherSums(*(empty_sum(like) if each else None for each in wanted))
+
+
+class _Addends(NamedTuple):
+    shortfall: Vector | None
+    weight: Vector | None
+    dispersion: Vector | None
+
+
+def _addends(asked, i, left, z, e):
+    """Compute what the classes from index i on add; u_j and m − q_j are 0 for what is no class."""
+    options, below = asked.options, gap(asked.logits, asked.top, z)
+    shortfall = weight = dispersion = None
+    if asked.spread is not None:
+        u = load_spread(asked.spread, i - asked.spread.start, left, z)
+        shortfall = shortfall_of(options, u, below)
+        weight = u if sums_weights(options) else None
+    if has_stats(options):
+        dispersion = dispersion_of(e, below)
+    return _Addends(shortfall, weight, dispersion)
+
+
+def shortfall_of(options, u, below):
+    """Compute u_j (m − q_j); 0 for classes that a mask leaves out, where that is 0 · ∞."""
+    shortfall = weighted(below, u)
+    if options.where is None:
+        return shortfall
+    zero = splat(u, 0.0)
+    return where_equal(u, zero, zero, shortfall)
+
+
+def dispersion_of(e, below):
+    """Compute e_j (m − q_j); 0 where that is 0 · ∞."""
+    return e * less(below, splat(below, 1e30))
+
+
+def add_four_further(sums, asked, i, z, e):
+    """Add the classes of four vectors, from index i on."""
+    width = lanes_of(z[0])
+    addends = [_addends(asked, i + k * width, width, z[k], e[k]) for k in range(4)]
+    return FurtherSums(
+        *(
+            None if running is None else add_four_to_sum(running, *parts)
+            for running, parts in zip(sums, zip(*addends, strict=True), strict=True)
+        )
+    )
+
+
+def add_further(sums, asked, i, left, z, e):
+    """Add the classes from index i on, of which `left` are left."""
+    addends = _addends(asked, i, left, z, e)
+    return FurtherSums(
+        *(
+            None if running is None else add_to_sum(running, addend)
+            for running, addend in zip(sums, addends, strict=True)
+        )
+    )
+
+
+def values_of(sums):
+    """Give the values of running sums over all lanes."""
+    return tuple(None if running is None else sum_of(running) for running in sums)
