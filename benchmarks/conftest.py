@@ -111,14 +111,15 @@ class Group:
         if self.entries == entries:
             return
         from benchmarks.contenders import TABLE
-        from benchmarks.problems import make
+        from benchmarks.options import inputs
         from benchmarks.round_robin import time_call, time_calls
 
         self.entries, self.durations, self.failures, calls = entries, {}, {}, {}
-        arrays = {case: make(case) for case in dict(entries)}
+        made = inputs(dict(entries))
         for case, library in entries:
             try:
-                call = TABLE[case.operation][library].setup(arrays[case])
+                arrays, options = made[case]
+                call = TABLE[case.operation][library].setup(arrays, **options)
                 time_call(call)  # compiles
                 calls[case, library] = call
             except Exception as reason:  # raised again by the contender's own test
@@ -149,28 +150,30 @@ def compete(request, benchmark, group):
     """Time one contender of a case, beside all that this session runs of the operation on that shape."""
     from benchmarks.contenders import TABLE
     from benchmarks.dialects import UnavailableError
-    from benchmarks.problems import make
+    from benchmarks.options import inputs
 
     def run(case, library):
         contender, config = TABLE[case.operation][library], request.config
         case = _to_run(case, config)
         try:
             if not benchmark.enabled:
-                call = contender.setup(make(case))
+                arrays, options = inputs([case])[case]
+                call = contender.setup(arrays, **options)
                 call.before()
                 benchmark(call.run)
                 return call.after()
             request.getfixturevalue("machine")
             params = [item.callspec.params for item in request.session.items if hasattr(item, "callspec")]
             entries = [(_to_run(p["case"], config), p["library"]) for p in params if "case" in p]
-            group.time([entry for entry in entries if entry[0]._replace(values=case.values) == case], config)
+            alike = {"values": case.values, "option": case.option}
+            group.time([entry for entry in entries if entry[0]._replace(**alike) == case], config)
             if (case, library) in group.failures:
                 raise group.failures[case, library]
         except UnavailableError as reason:
             pytest.skip(str(reason))
         durations = group.durations[case, library]
         recorded = iter(durations)
-        benchmark.group = str(case)
+        benchmark.group = str(case._replace(option=""))
         benchmark.extra_info.update(case._asdict(), library=library, role=contender.role)
         return benchmark.pedantic(
             lambda duration: _clock.set(duration),

@@ -39,11 +39,11 @@ class Contender(NamedTuple):
         """Whether all that it needs is installed; nothing is imported for the answer."""
         return all(importlib.util.find_spec(name.partition(".")[0]) for name in self.needs)
 
-    def setup(self, arrays: list[np.ndarray]) -> Call:
-        """Prepare the contender for these arrays, or raise `UnavailableError`."""
+    def setup(self, arrays: list[np.ndarray], **options: Any) -> Call:
+        """Prepare the contender for these arrays, ours for options too, or raise `UnavailableError`."""
         if not self.installed():
             raise UnavailableError(f"{' and '.join(self.needs)} must be installed")
-        return self.make(*(importlib.import_module(name) for name in self.needs), *arrays)
+        return self.make(*(importlib.import_module(name) for name in self.needs), *arrays, **options)
 
 
 # Dialects: from a function of (modules, arrays) to a contender. -----------------------------------------------------
@@ -51,15 +51,17 @@ class Contender(NamedTuple):
 
 def plain(function, *needs, role="peer"):
     """Call the function as it is."""
-    return Contender(lambda *args: Call(partial(function, *args)), needs, role)
+    return Contender(lambda *args, **options: Call(partial(function, *args, **options)), needs, role)
 
 
 def reusing(function, *needs, role="peer"):
-    """Call a function that takes ``out``; the array that its first call made serves all others."""
+    """Call a function that takes ``out``; the array that its first call made serves all others, unless one is given."""
 
-    def make(*args):
-        made = function(*args)
-        return Call(partial(function, *args, out=made[-1] if isinstance(made, tuple) else made))
+    def make(*args, out=None, **options):
+        if out is None:
+            made = function(*args, **options)
+            out = made[1] if isinstance(made, tuple) else made
+        return Call(partial(function, *args, **options, out=out))
 
     return Contender(make, needs, role)
 
@@ -67,7 +69,7 @@ def reusing(function, *needs, role="peer"):
 def ours(name, reuse=True):
     """Call a function of this library."""
     dialect = reusing if reuse else plain
-    return dialect(lambda fs, *arrays, **out: getattr(fs, name)(*arrays, **out), "fastsoftmax", role="ours")
+    return dialect(lambda fs, *arrays, **options: getattr(fs, name)(*arrays, **options), "fastsoftmax", role="ours")
 
 
 def _torch(build, weight_at=None, wrt=0):

@@ -17,7 +17,7 @@ import numpy as np
 from benchmarks.contenders import TABLE
 from benchmarks.dialects import UnavailableError
 from benchmarks.problems import Case, make
-from benchmarks.readme import InputError, replace_section, table
+from benchmarks.readme import InputError, replace_sections, table
 
 # What is measured, and the operation of the table whose last result it is.
 _MEASURED = {
@@ -174,7 +174,7 @@ def main(argv: list[str] | None = None) -> int:
         errors = [e for case in cases for e in measure(*case, dtype)]
         print(details(errors))
         if args.readme:
-            replace_section(args.readme, "fidelity", summary(errors, args.dtype))
+            replace_sections(args.readme, {"fidelity": summary(errors, args.dtype)})
     except InputError as error:
         print(f"fidelity: {error}", file=sys.stderr)
         return 2

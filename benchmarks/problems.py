@@ -31,10 +31,11 @@ class Case(NamedTuple):
     operation: str
     shape: tuple[int, ...]
     values: str = "spread 3"
+    option: str = ""  # see `options`
 
     def __str__(self):
         shape = "x".join(map(str, self.shape))
-        return f"{self.suite} {self.operation} {shape} {self.values}".replace(" ", "-")
+        return f"{self.suite} {self.operation} {shape} {self.values} {self.option}".rstrip().replace(" ", "-")
 
     def small(self) -> "Case":
         """Give the case in a size that takes no time, and that no other case gets."""
@@ -54,8 +55,8 @@ def make(case: Case, dtype: type = np.float32) -> list[np.ndarray]:
     makers: dict[str, Callable[[], np.ndarray]] = {
         "labels": lambda: labels,
         "logits": lambda: VALUES[case.values](normal(rows, classes), labels),
-        "probs": lambda: _softmax(3 * normal(rows, classes)),
-        "log_probs": lambda: np.log(_softmax(3 * normal(rows, classes))),
+        "probs": lambda: softmax(3 * normal(rows, classes)),
+        "log_probs": lambda: np.log(softmax(3 * normal(rows, classes))),
         "dprobs": lambda: normal(rows, classes),
         "dlog_probs": lambda: normal(rows, classes),
         "inputs": lambda: normal(rows, features),
@@ -66,7 +67,8 @@ def make(case: Case, dtype: type = np.float32) -> list[np.ndarray]:
     return [makers[name]() for name in INPUTS[case.operation]]
 
 
-def _softmax(z):
+def softmax(z: np.ndarray) -> np.ndarray:
+    """Give the probabilities of each row."""
     e = np.exp(z - z.max(axis=1, keepdims=True))
     return e / e.sum(axis=1, keepdims=True)
 

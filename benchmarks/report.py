@@ -1,6 +1,8 @@
-"""The README's table and plots from the JSON of ``pytest benchmarks --benchmark-json RESULTS.json``.
+"""The README's tables and plots from the JSON of ``pytest benchmarks --benchmark-json RESULTS.json``.
 
-``python -m benchmarks.report RESULTS.json [--readme README.md] [--plots DIR]``; without options the table is printed.
+``python -m benchmarks.report RESULTS.json [--readme README.md] [--plots DIR]``; without options the tables are printed.
+In a README the section of the comparisons and that of what options cost are written if the results have timings of
+theirs: runs of their own may fill them.
 """
 
 import argparse
@@ -12,7 +14,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.readme import InputError, read, replace_section, table
+from benchmarks.options import LEGEND, Costs, costs_of, costs_table
+from benchmarks.readme import InputError, read, replace_sections, table
 
 _LEGEND = (
     "How many times faster than each library (in bold: slower); then the time, the rate at which the bytes that must "
@@ -31,6 +34,7 @@ class Group(NamedTuple):
     operation: str
     shape: tuple[int, ...]
     values: str
+    option: str
     seconds: dict[str, dict[str, float]]  # role → library → seconds
 
 
@@ -56,9 +60,10 @@ class Comparison(NamedTuple):
 
 
 class Results(NamedTuple):
-    """A run: its comparisons, and what it ran on."""
+    """A run: its comparisons, what options cost, and what it ran on."""
 
     comparisons: list[Comparison]
+    costs: list[Costs]
     groups: list[Group]
     machine: str
     limits: dict[str, Any] | None
@@ -77,17 +82,21 @@ def load(path: Path) -> Results:
         machine, limits, quick = _machine(data), run["limits"], run["quick"]
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: not written by `pytest benchmarks --benchmark-json`") from error
-    comparisons = [comparison for group in groups for comparison in _compare(group)]
-    if not comparisons:
+    comparisons = [comparison for group in groups if group.suite != "options" for comparison in _compare(group)]
+    try:
+        costs = _costs_of_options(groups)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    if not comparisons and not costs:
         raise InputError(f"{path}: holds no timings of fastsoftmax")
-    return Results(comparisons, groups, machine, limits, quick)
+    return Results(comparisons, costs, groups, machine, limits, quick)
 
 
 def _groups(benchmarks: Iterable[dict[str, Any]]) -> list[Group]:
     groups: dict[tuple, Group] = {}
     for benchmark in benchmarks:
         info = benchmark["extra_info"]
-        key = (info["suite"], info["operation"], tuple(info["shape"]), info["values"])
+        key = (info["suite"], info["operation"], tuple(info["shape"]), info["values"], info.get("option", ""))
         seconds = groups.setdefault(key, Group(*key, seconds={})).seconds
         seconds.setdefault(info["role"], {})[info["library"]] = benchmark["stats"]["median"]
     return list(groups.values())
@@ -101,6 +110,15 @@ def _compare(group: Group) -> list[Comparison]:
         Comparison(group, library, seconds, ratios("peer", seconds), ratios("yardstick", seconds))
         for library, seconds in group.seconds.get("ours", {}).items()
     ]
+
+
+def _costs_of_options(groups: list[Group]) -> list[Costs]:
+    timed: dict[tuple[str, tuple[int, ...]], dict[str, float]] = {}
+    for group in groups:
+        ours = group.seconds.get("ours", {})
+        if group.suite == "options" and "fastsoftmax" in ours:
+            timed.setdefault((group.operation, group.shape), {})[group.option] = ours["fastsoftmax"]
+    return [costs_of(*case, seconds) for case, seconds in timed.items()]
 
 
 def _machine(data: dict[str, Any]) -> str:
@@ -129,14 +147,29 @@ def ratio_text(ratio: float) -> str:
     return f"{ratio:.1f}×" if ratio < 9.95 else f"{ratio:.0f}×"
 
 
-def markdown(results: Results, plots: Iterable[str] = ()) -> str:
-    """Write the whole section: verdict, machine, tables, plots."""
+def sections(results: Results, plots: Iterable[str] = ()) -> dict[str, str]:
+    """Write the sections that there are timings for, by the names of their markers."""
+    written = {}
+    if results.comparisons:
+        written["benchmarks"] = _comparisons_text(results, plots)
+    if results.costs:
+        parts = [_quick_text(results), LEGEND, results.machine, costs_table(results.costs)]
+        written["options"] = "\n\n".join(part for part in parts if part)
+    return written
+
+
+def _quick_text(results: Results) -> str:
+    return "**A quick run on reduced sizes: the figures mean nothing.**" if results.quick else ""
+
+
+def _comparisons_text(results: Results, plots: Iterable[str]) -> str:
+    """Write verdict, machine, tables, plots."""
     by_suite = {
         suite: [c for c in results.comparisons if c.group.suite == suite] for suite in ("standard", "values", "scaling")
     }
     standard = by_suite["standard"]
     parts = [
-        "**A quick run on reduced sizes: the figures mean nothing.**" if results.quick else "",
+        _quick_text(results),
         _verdict(standard),
         _LEGEND,
         results.machine,
@@ -231,7 +264,11 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command; bad input gives one line and the status 2."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.report", description=__doc__.splitlines()[0])
     parser.add_argument("results", type=Path, help="JSON written by `pytest benchmarks --benchmark-json`")
-    parser.add_argument("--readme", type=Path, help="file with the markers <!-- benchmarks:start --> and :end")
+    parser.add_argument(
+        "--readme",
+        type=Path,
+        help="file with the markers <!-- benchmarks:start --> and :end, <!-- options:start --> and :end",
+    )
     parser.add_argument("--plots", type=Path, metavar="DIR", help="folder for the SVG plots")
     args = parser.parse_args(argv)
     try:
@@ -245,11 +282,11 @@ def main(argv: list[str] | None = None) -> int:
                 f"![{title}]({Path(os.path.relpath(path, beside)).as_posix()})"
                 for title, path in draw(results, args.plots).items()
             ]
-        text = markdown(results, links)
+        written = sections(results, links)
         if args.readme:
-            replace_section(args.readme, "benchmarks", text)
+            replace_sections(args.readme, written)
         else:
-            print(text)
+            print("\n\n".join(written.values()))
     except InputError as error:
         print(f"report: {error}", file=sys.stderr)
         return 2

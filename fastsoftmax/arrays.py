@@ -217,38 +217,32 @@ class Targets(NamedTuple):
     labels: Array  # flat class indices; none of them beside probabilities
     ignored: int  # the index to ignore
     counted: int  # how many rows are not to be ignored
-    probs: Array | None  # rows of probabilities, which `options` checks
+    probs: Array | None  # rows of probabilities, of any dtype: `options` checks them
 
 
-def targets(labels: object, shape: tuple[int, ...], axis: int, ignore_index: object, dtype: np.dtype[Any]) -> Targets:
-    """Take class indices, one per row, or probabilities, for logits of a shape and a dtype."""
+def targets(labels: object, shape: tuple[int, ...], axis: int, ignore_index: object) -> Targets:
+    """Take class indices, one per row, or probabilities, for logits of a shape."""
     array = labels if type(labels) is np.ndarray else array_of("labels", labels)
     if array.dtype.kind not in "iu":
         if array.size or array.shape == shape or not isinstance(labels, (list, tuple)):
-            return _probabilities(labels, array, shape, axis, ignore_index, dtype)
+            return _probabilities(labels, array, shape, axis, ignore_index)
         array = array.astype(np.int64)  # NumPy takes an empty list for floats
     rows, n_classes = shape[:axis] + shape[axis + 1 :], shape[axis]
     return Targets(*class_labels(array, rows, n_classes, ignore_index), None)
 
 
-def _probabilities(
-    labels: object, array: Array, shape: tuple[int, ...], axis: int, ignore_index: object, dtype: np.dtype[Any]
-) -> Targets:
-    """Take class probabilities, in the dtype of the logits."""
-    if array.dtype.kind not in "f":
-        raise TypeError(f"labels: expected integers, one per row, or probabilities, got {array.dtype}")
+def _probabilities(labels: object, array: Array, shape: tuple[int, ...], axis: int, ignore_index: object) -> Targets:
+    """Take class probabilities."""
+    if array.dtype.kind != "f" or (array.shape == shape[:axis] + shape[axis + 1 :] and array.shape != shape):
+        raise TypeError(f"labels: expected integers, one per row, or probabilities of shape {shape}, got {array.dtype}")
     probs = floats("labels", labels)
     if probs.shape != shape:
-        row_shape = shape[:axis] + shape[axis + 1 :]
-        raise ValueError(
-            f"labels: expected integers of shape {row_shape}, or probabilities of shape {shape}, "
-            f"got {array.dtype} of shape {array.shape}"
-        )
+        expected = f"integers of shape {shape[:axis] + shape[axis + 1 :]}, or probabilities of shape {shape}"
+        raise ValueError(f"labels: expected {expected}, got {probs.dtype} of shape {probs.shape}")
     ignored = integer("ignore_index", ignore_index)
     if ignored != -100:
         raise ValueError(f"ignore_index: expected the default, -100, with class probabilities, got {ignored}")
-    with np.errstate(all="ignore"):  # what is too large is infinite
-        rows = rows_of(probs.astype(dtype, copy=False), axis)
+    rows = rows_of(probs, axis)
     return Targets(NO_LABELS, ignored, len(rows), rows)
 
 

@@ -68,7 +68,7 @@ def cross_entropy_hvp(
     arrays.check_reduction(reduction)
     if out is not None:
         arrays.check_out(out, z.shape, z.dtype)
-    targets = arrays.targets(labels, z.shape, axis, ignore_index, z.dtype)
+    targets = arrays.targets(labels, z.shape, axis, ignore_index)
     asked = Asked(class_weight, sample_weight, label_smoothing, z_loss, softcap, scale, where, return_stats=False)
     given = options.checked(asked, (z, axis), targets) or options.Options({}, targets.counted)
     rows, tangents = arrays.rows_of(z, axis), arrays.rows_of(v, axis)
@@ -139,7 +139,7 @@ def _totals(rows: Array, targets: Targets, given: Options) -> Array:
     row_options = reference_rows.RowOptions(
         values.get("class_weight"), targets.ignored, values.get("label_smoothing", 0.0), 0.0, None, None, where
     )
-    labels = targets.labels if targets.probs is None else targets.probs
+    labels = targets.labels if targets.probs is None else values["label_probs"]
     return reference_rows.target_of(rows, labels, row_options).total.astype(np.float64)
 
 

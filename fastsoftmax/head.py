@@ -50,17 +50,19 @@ def linear_cross_entropy(
         W, the dtype of `inputs`.
     bias : array_like, shape (C,), or None
         b, the dtype of `inputs`.
-    labels : array_like of integers, shape (N,)
-        y, a class index for each row.
-    class_weight, sample_weight, ignore_index, label_smoothing, z_loss, reduction
+    labels : array_like of integers, shape (N,), or of floats, shape (N, C)
+        y, a class index for each row, or class probabilities.
+    class_weight, sample_weight, ignore_index, label_smoothing, z_loss, softcap, scale, reduction, return_stats
         As in `cross_entropy`.
     workspace : int
         Bytes of memory to use for logits, 32 MiB by default; at least one row's are used.
 
     Returns
     -------
-    scalar or ndarray
+    loss : scalar or ndarray
         As `cross_entropy` gives it.
+    stats : RowStats
+        If asked for.
 
     Raises
     ------
@@ -133,8 +135,8 @@ def linear_cross_entropy_with_grad(
 
     Parameters
     ----------
-    inputs, weight, bias, labels, class_weight, sample_weight, ignore_index, label_smoothing, z_loss, reduction,
-    workspace
+    inputs, weight, bias, labels, class_weight, sample_weight, ignore_index, label_smoothing, z_loss, softcap, scale,
+    reduction, return_stats, workspace
         As in `linear_cross_entropy`. Without `dloss` the gradients for "none" are those of the sum.
     dloss : float or array_like, optional
         The upstream gradient: a scalar for "mean" and "sum", one per row for "none". Ones if left out.
@@ -151,6 +153,8 @@ def linear_cross_entropy_with_grad(
     grads : LinearGrads
         The named tuple (dinputs, dweight, dbias), the arrays of `out` where given; dinputs is None where left out,
         dbias without a bias.
+    stats : RowStats
+        If asked for.
 
     Raises
     ------
@@ -254,7 +258,7 @@ def _checked(
     if w.shape[1] == 0:
         raise ValueError(f"weight: expected at least one class, got shape {w.shape}")
     arrays.check_reduction(reduction)
-    targets = arrays.targets(labels, (len(x), w.shape[1]), 1, ignore_index, x.dtype)
+    targets = arrays.targets(labels, (len(x), w.shape[1]), 1, ignore_index)
     if b is None:
         b = np.zeros(w.shape[1], x.dtype)
     return arrays.contiguous(x), arrays.contiguous(w), arrays.contiguous(b), targets

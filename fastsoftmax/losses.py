@@ -29,16 +29,20 @@ def cross_entropy(
     return_stats: bool = False,
     axis: int = -1,
 ) -> Any:
-    r"""Compute the cross entropy of logits and class labels.
+    r"""Compute the cross entropy of logits and class labels or class probabilities.
 
     .. math:: L_i = -\log a_{i,y_i} = \log \sum_j e^{z_{ij}} - z_{i,y_i}, \quad L = \frac{1}{N} \sum_i L_i
 
-    With class weights w and label smoothing ε the label's class is replaced by a target t over all C classes, as in
-    PyTorch. Each row's loss is multiplied by the weight s of its sample, and the z-loss ζ keeps the logarithm of the
-    sum, lse, near 0:
+    With options the logits z become q, and the label's class a target t over all C classes, from class weights w, label
+    smoothing ε, and the label y or class probabilities p, as in PyTorch. Each row's loss is multiplied by the weight s
+    of its sample, and the z-loss ζ keeps the logarithm of the sum, lse, near 0:
 
-    .. math:: t_j = (1 - \epsilon) w_y 1\{j = y\} + \frac{\epsilon}{C} w_j, \quad
-              L_i = s_i \left(\zeta\, lse_i^2 - \sum_j t_{ij} \log a_{ij}\right), \quad
+    .. math:: q_j = \mathrm{softcap} \cdot \tanh(\mathrm{scale} \cdot z_j / \mathrm{softcap}), \quad
+              t_j = (1 - \epsilon) w_y 1\{j = y\} + \frac{\epsilon}{C} w_j \quad\text{or}\quad
+              t_j = w_j \left((1 - \epsilon) p_j + \frac{\epsilon}{C}\right)
+
+    .. math:: L_i = s_i \left(T_i\, lse_i - \sum_j t_{ij} q_{ij} + \zeta\, lse_i^2\right), \quad
+              T = \sum_j t_j, \quad lse = \log \sum_j e^{q_j}, \quad
               L = \frac{\sum_i L_i}{\sum_i s_i w_{y_i}}
 
     Neither the probabilities nor anything else of the logits' size is stored, and nothing cancels where the model is
@@ -48,29 +52,42 @@ def cross_entropy(
     ----------
     logits : array_like of float32 or float64
         z, of any shape with at least one class. Integers are taken as float64.
-    labels : array_like of integers
-        y, a class index for each row: the shape of `logits` without the axis of the classes.
+    labels : array_like of integers, or of floats
+        y, a class index for each row: the shape of `logits` without the axis of the classes. Or class probabilities p
+        of the shape of `logits`, finite numbers from 0 up, taken in their dtype; they need not add up to 1.
     class_weight : array_like, shape (C,), optional
         w, a weight from 0 up for each class, taken in the dtype of `logits`. Ones if left out.
     sample_weight : array_like, optional
-        s, a weight from 0 up for each row, of the shape of `labels`. Ones if left out.
+        s, a weight from 0 up for each row, of the shape of the rows. Ones if left out.
     ignore_index : int
-        Rows with this label have no loss and do not count in the mean.
+        Rows with this label have no loss and do not count in the mean. Class probabilities go with the default alone.
     label_smoothing : float
         ε, from 0 to 1: the share of the target that goes to all classes alike.
     z_loss : float
         ζ, from 0 up: the factor of the squared lse.
+    softcap : float, optional
+        Above 0: keeps finite logits between −softcap and softcap; infinite ones stay. Taken in the dtype of `logits`.
+    scale : float, optional
+        Above 0: a factor of the logits, the inverse of a temperature. Taken in their dtype.
+    where : array_like of bool, optional
+        Which classes a row has, of the shape of `logits`. The others have probability 0, no gradient and no share of
+        the target; a label among them has an infinite loss.
     reduction : {"mean", "sum", "none"}
-        The mean over the rows that count, each as often as its sample and its label's class weigh (NaN if there are
-        none), the sum, or a loss for each row.
+        The mean over the rows that count, each as often as its sample and its label's class weigh (with class
+        probabilities its sample alone; NaN if there are none), the sum, or a loss for each row.
+    return_stats : bool
+        Append the `RowStats` (lse, predictions, entropy) of all rows, ignored ones too: lse, the first greatest class,
+        and −Σ_j a_j log a_j, of the same visit of the row.
     axis : int
         The axis of the classes.
 
     Returns
     -------
-    scalar or ndarray
-        The dtype of `logits`; for "none" the shape of `labels`. Infinities and NaN as in PyTorch, where it has
+    loss : scalar or ndarray
+        The dtype of `logits`; for "none" the shape of the rows. Infinities and NaN as in PyTorch, where it has
         the option: a NaN spoils its own row and the reduced loss.
+    stats : RowStats
+        If asked for: lse and entropy in the dtype of `logits`, predictions as int64, all of the shape of the rows.
 
     Raises
     ------
@@ -88,7 +105,7 @@ def cross_entropy(
     axis = arrays.class_axis("logits", array, axis)
     arrays.check_reduction(reduction)
     shape = arrays.row_shape(array, axis)
-    targets = arrays.targets(labels, array.shape, axis, ignore_index, array.dtype)
+    targets = arrays.targets(labels, array.shape, axis, ignore_index)
     flat_labels, ignored, counted, probs = targets
     given = None
     if probs is not None or not (
@@ -134,13 +151,15 @@ def cross_entropy_with_grad(
 
     .. math:: \partial L / \partial z = (a - \mathrm{onehot}(y)) / N
 
-    With options (see `cross_entropy`) that is :math:`s\,((\sum_j t_j + 2 \zeta\, lse)\, a - t)`, for "mean" divided by
+    With options (see `cross_entropy`) it is :math:`s\,((T + 2 \zeta\, lse)\, a_j - t_j)\, \partial q_j / \partial z_j`
+    with :math:`\partial q_j / \partial z_j = \mathrm{scale}\,(1 - (q_j / \mathrm{softcap})^2)`, for "mean" divided by
     :math:`\sum_i s_i w_{y_i}`, for "sum" and "none" by nothing. The label's own entry is :math:`-\sum_{j \ne y} a_j`,
     which does not cancel where the model is sure.
 
     Parameters
     ----------
-    logits, labels, class_weight, sample_weight, ignore_index, label_smoothing, z_loss, reduction, axis
+    logits, labels, class_weight, sample_weight, ignore_index, label_smoothing, z_loss, softcap, scale, where,
+    reduction, return_stats, axis
         As in `cross_entropy`. Ignored rows have no gradient.
     dloss : float or array_like, optional
         The upstream gradient: a scalar for "mean" and "sum", one per row for "none". Ones if left out.
@@ -154,6 +173,8 @@ def cross_entropy_with_grad(
         As `cross_entropy` gives it.
     dlogits : ndarray
         ∂L/∂z, shape and dtype of `logits`; `out` if given.
+    stats : RowStats
+        If asked for.
 
     Raises
     ------
@@ -175,7 +196,7 @@ def cross_entropy_with_grad(
         arrays.check_out(out, array.shape, array.dtype)
     shape = arrays.row_shape(array, axis)
     factor, row_factors = arrays.upstream(dloss, reduction, shape, array.dtype)
-    targets = arrays.targets(labels, array.shape, axis, ignore_index, array.dtype)
+    targets = arrays.targets(labels, array.shape, axis, ignore_index)
     flat_labels, ignored, counted, probs = targets
     given = None
     if probs is not None or not (

@@ -133,7 +133,7 @@ def _checked(
         values["sample_weight"] = weights.reshape(-1)
     smoothing = _number("label_smoothing", asked.label_smoothing, 1.0, "from 0 to 1")
     if probs is not None:
-        _check_probs(probs, shape, axis)
+        probs = _probs_in(dtype, probs, shape, axis)
         values |= {"label_smoothing": smoothing, "label_probs": probs}
     elif smoothing:
         w = values.get("class_weight")
@@ -151,8 +151,13 @@ def _checked(
     return Options(values, _divisor(labels, ignored, counted, values))
 
 
-def _check_probs(probs: Array, shape: tuple[int, ...], axis: int) -> None:
-    """Require finite numbers from 0 up of rows of class probabilities."""
+def _probs_in(dtype: np.dtype[Any], given: Array, shape: tuple[int, ...], axis: int) -> Array:
+    """Take rows of class probabilities in a dtype, all of them finite numbers from 0 up."""
+    probs = given
+    if given.dtype != dtype:
+        with np.errstate(all="ignore"):  # what is too large is infinite
+            probs = given.astype(dtype)
+        probs[given < 0] = -1  # what is too small is 0
     spans = np.empty(max(1, probs.size // _PROBS_SPAN), np.int64)
     threads.run(HELPERS.check_probs, probs.size, probs, spans)
     if spans.max() >= 0:
@@ -160,7 +165,8 @@ def _check_probs(probs: Array, shape: tuple[int, ...], axis: int) -> None:
         at = [int(i) for i in np.unravel_index(wrong // probs.shape[1], shape)]
         at.insert(axis, wrong % probs.shape[1])
         place = ", ".join(map(str, at))
-        raise ValueError(f"labels: expected finite probabilities from 0 up, got {probs.flat[wrong]} at {place}")
+        raise ValueError(f"labels: expected finite probabilities from 0 up, got {given.flat[wrong]} at {place}")
+    return probs
 
 
 def _divisor(labels: Array, ignored: int, counted: int, values: dict[str, Any]) -> float:

@@ -16,6 +16,7 @@ from numba.core import config
 
 import fastsoftmax as fs
 from fastsoftmax import reference, threads
+from fastsoftmax.kernels import tuning
 
 try:
     import hypothesis
@@ -129,6 +130,17 @@ def serial(force):
 @pytest.fixture
 def twin(request, force):
     force(request.param)
+    return request.param
+
+
+# STREAM_CLASSES, STREAM_BYTES, BLOCKED_BYTES: how rows of many classes are done.
+REGIMES = {"as it comes": (1_000, 32_000_000, 2**23), "streamed": (0, 0, 2**23), "blocked": (0, 0, 0)}
+
+
+@pytest.fixture(params=REGIMES)
+def regime(request, monkeypatch):
+    for name, value in zip(("STREAM_CLASSES", "STREAM_BYTES", "BLOCKED_BYTES"), REGIMES[request.param], strict=True):
+        monkeypatch.setattr(tuning, name, value)
     return request.param
 
 

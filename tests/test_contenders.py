@@ -1,11 +1,16 @@
 """All that the benchmarks compare computes the same thing."""
 
+import inspect
+
 import numpy as np
 import pytest
 
-from benchmarks.contenders import TABLE
+from benchmarks import options
+from benchmarks.contenders import OURS, TABLE
 from benchmarks.dialects import UnavailableError
 from benchmarks.problems import INPUTS, VALUES, Case, make
+from benchmarks.test_options import cases as cases_of_suite
+from benchmarks.test_options import fits
 from fastsoftmax import reference
 
 
@@ -62,6 +67,63 @@ def test_same_result(operation, library):
 def test_table_covers_every_operation():
     assert TABLE.keys() == INPUTS.keys()
     assert all({"NumPy", "fastsoftmax"} <= row.keys() for row in TABLE.values())
+
+
+def cases_of_options():
+    return [pytest.param(case, id=f"{case.operation}-{case.option}") for case in options.cases([(37, 7)])]
+
+
+def exact_arrays(values):
+    return [v.astype(np.float64) if isinstance(v, np.ndarray) and v.dtype == np.float32 else v for v in values]
+
+
+@pytest.mark.parametrize("case", cases_of_options())
+def test_same_result_with_an_option(case):
+    arrays, given = options.inputs([case])[case]
+    call = TABLE[case.operation][OURS].setup(arrays, **given)
+    keywords = {name: value for name, value in given.items() if name != "out"}
+    of_float64 = dict(zip(keywords, exact_arrays(keywords.values()), strict=True))
+    function = getattr(reference, case.operation)
+    exact, usual = function(*exact_arrays(arrays), **of_float64), function(*arrays, **keywords)
+    for _ in range(2):
+        for got, want, like in zip(flat(call.run()), flat(exact), flat(usual), strict=True):
+            assert (got.shape, got.dtype) == (like.shape, like.dtype)
+            assert np.isfinite(got).all()
+            np.testing.assert_allclose(got, want, rtol=2e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("operation", options.OPTIONS)
+def test_every_option_of_a_function_is_timed(operation):
+    parameters = inspect.signature(getattr(reference, operation)).parameters.values()
+    takes = {p.name for p in parameters if p.kind == p.KEYWORD_ONLY} - {"axis", "out", "reduction"}
+    made = options.inputs(case for case in options.cases([(37, 7)]) if case.operation == operation)
+    given = {case.option: set(keywords) - {"out", "reduction"} for case, (_, keywords) in made.items()}
+    assert given["plain"] == set()
+    assert given["all"] == takes
+    assert all({name} in given.values() for name in takes)
+
+
+def test_options_share_arrays():
+    made = options.inputs(case for case in options.cases([(37, 7)]) if case.operation == "cross_entropy_with_grad")
+    plain = next(case for case in made if case.option == "plain")
+    (logits, labels), given = made[plain]
+    assert all(arrays[0] is logits and keywords["out"] is given["out"] for (arrays, keywords) in made.values())
+    ignored = made[plain._replace(option="ignore_index")]
+    assert (ignored[0][1] == ignored[1]["ignore_index"]).sum() == 37 // 5
+    assert made[plain._replace(option="probability labels")][0][1].shape == (37, 7)
+    where = made[plain._replace(option="where")][1]["where"]
+    assert where[np.arange(37), labels].all()
+    assert where.mean() == pytest.approx(0.78, abs=0.1)
+    assert options.inputs([plain._replace(option="")])[plain._replace(option="")][1] == {}
+
+
+def test_the_suite_of_options_times_all_of_them():
+    cases = cases_of_suite(None)
+    assert all(any(fits(case, c) for c in TABLE[case.operation].values()) for case in cases)
+    assert {(case.operation, case.option) for case in cases} == {
+        (operation, option) for operation, names in options.OPTIONS.items() for option in names
+    }
+    assert len({case.small() for case in cases}) == len(set(cases)) == len({str(case) for case in cases})
 
 
 @pytest.mark.parametrize("values", VALUES)

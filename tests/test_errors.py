@@ -343,7 +343,8 @@ def test_one_bad_label_among_many():
 @pytest.mark.parametrize("name", WITH_LABELS)
 def test_labels_dtype(name, came):
     y = calls()[name]["labels"].astype(came)
-    refused(name, TypeError, f"labels: expected integers, one per row, got {re.escape(came)}", labels=y)
+    expected = rf"integers, one per row, or probabilities of shape \({ROWS}, {CLASSES}\)"
+    refused(name, TypeError, f"labels: expected {expected}, got {re.escape(came)}", labels=y)
 
 
 @pytest.mark.parametrize("shape", [(), (ROWS + 1,), (ROWS - 1,), (ROWS, 1), (1, ROWS), (ROWS, CLASSES), (0,)])

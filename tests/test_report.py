@@ -7,21 +7,22 @@ import mpmath
 import numpy as np
 import pytest
 
-from benchmarks import fidelity, report, roofline
+from benchmarks import fidelity, options, report, roofline
 from benchmarks.dialects import Call
 from benchmarks.readme import table
 from benchmarks.round_robin import time_calls
 
+OPTIONS_MARKERS = "\n<!-- options:start -->\nyesterday's costs\n<!-- options:end -->\n"
 MARKERS = "# Title\n\n<!-- benchmarks:start -->\nyesterday's table\n<!-- benchmarks:end -->\n\nThe end.\n"
 GB = 1e9
 LIMITS = {kind: [[2**20, 100 * GB], [2**28, 20 * GB]] for kind in ("read", "in place", "copy")} | {"exps": 1e10}
 ROLES = {"fastsoftmax on one thread": "one thread", "products alone": "yardstick"}
 
 
-def timing(suite, operation, shape, library, seconds, values="spread 3"):
+def timing(suite, operation, shape, library, seconds, values="spread 3", **option):
     role = ROLES.get(library, "ours" if library.startswith("fastsoftmax") else "peer")
     info = {"suite": suite, "operation": operation, "shape": shape, "values": values, "library": library, "role": role}
-    return {"extra_info": info, "stats": {"median": seconds, "data": [seconds]}}
+    return {"extra_info": info | option, "stats": {"median": seconds, "data": [seconds]}}
 
 
 def timings():
@@ -39,6 +40,25 @@ def timings():
         yield timing("scaling", loss, [elements // 1000, 1000], "NumPy", 5e-9 * elements)
         yield timing("scaling", loss, [elements // 1000, 1000], "fastsoftmax", 1e-9 * elements)
         yield timing("scaling", loss, [elements // 1000, 1000], "fastsoftmax on one thread", 2e-9 * elements)
+
+
+def timings_of_options():
+    for operation, shape, option, seconds in [
+        ("cross_entropy", [32, 10], "plain", 5e-6),
+        ("cross_entropy", [32, 10], "z_loss", 6e-6),
+        ("cross_entropy", [1024, 32000], "plain", 4e-3),
+        ("cross_entropy", [1024, 32000], "z_loss", 4.4e-3),
+        ("cross_entropy", [1024, 32000], "all", 8e-3),
+        ("softmax", [32, 10], "plain", 2e-6),
+        ("softmax", [32, 10], "where", 3e-6),
+        ("softmax", [32, 10], "an option of another version", 4e-6),
+    ]:
+        yield timing("options", operation, shape, "fastsoftmax", seconds, option=option)
+
+
+def set_timings(results, benchmarks):
+    data = json.loads(results.read_text())
+    results.write_text(json.dumps(data | {"benchmarks": list(benchmarks)}))
 
 
 @pytest.fixture
@@ -134,6 +154,93 @@ def test_quick_run_is_marked(results, capsys):
     results.write_text(results.read_text().replace('"quick": false', '"quick": true'))
     report.main([str(results)])
     assert "the figures mean nothing" in capsys.readouterr().out
+
+
+def test_costs_of_options(results, capsys):
+    set_timings(results, timings_of_options())
+    assert report.main([str(results)]) == 0
+    text = capsys.readouterr().out
+    assert "What options cost" in text
+    assert "Some CPU with AVX2" in text
+    assert "| function | option | 32 × 10 | 1,024 × 32,000 |" in text
+    loss = "`cross_entropy`"
+    assert row(text, loss, "plain, ms") == [loss, "plain, ms", "0.005", "4"]
+    assert row(text, loss, "z_loss") == [loss, "z_loss", "1.20", "1.10"]
+    assert row(text, loss, "all") == [loss, "all", "", "2.00"]
+    assert row(text, "`softmax`", "plain, ms")[2:] == ["0.002", ""]
+    assert row(text, "`softmax`", "where")[2:] == ["1.50", ""]
+    assert row(text, "`softmax`", "an option of another version")[2:] == ["2.00", ""]
+    assert "Faster" not in text
+    assert "figures mean nothing" not in text
+    results.write_text(results.read_text().replace('"quick": false', '"quick": true'))
+    report.main([str(results)])
+    assert capsys.readouterr().out.startswith("**A quick run")
+
+
+@pytest.mark.parametrize("operation", options.OPTIONS)
+def test_an_option_without_timings_has_an_empty_row(results, capsys, operation):
+    set_timings(results, [timing("options", operation, [32, 10], "fastsoftmax", 1e-6, option="plain")])
+    assert report.main([str(results)]) == 0
+    text = capsys.readouterr().out
+    for option in options.OPTIONS[operation][1:]:
+        assert row(text, f"`{operation}`", option) == [f"`{operation}`", option, ""]
+
+
+def test_options_without_their_plain_call(results, capsys):
+    left = [b for b in timings_of_options() if b["extra_info"]["option"] != "plain"]
+    set_timings(results, left)
+    assert_refused([str(results)], "expected a plain call of cross_entropy 32 × 10", capsys)
+
+
+def test_a_run_fills_the_sections_that_it_has_timings_of(results, readme):
+    readme.write_text(MARKERS + OPTIONS_MARKERS)
+    set_timings(results, timings_of_options())
+    assert report.main([str(results), "--readme", str(readme)]) == 0
+    text = readme.read_text()
+    assert text.startswith(MARKERS)
+    assert "yesterday's costs" not in text
+    assert row(text, "`cross_entropy`", "z_loss")
+    set_timings(results, timings())
+    report.main([str(results), "--readme", str(readme)])
+    with_table = readme.read_text()
+    assert "yesterday" not in with_table
+    assert with_table.endswith(text[len(MARKERS) :])
+    set_timings(results, [*timings(), *timings_of_options()])
+    report.main([str(results), "--readme", str(readme)])
+    assert readme.read_text() == with_table
+
+
+def test_readme_without_the_markers_of_options(results, readme, capsys):
+    set_timings(results, [*timings(), *timings_of_options()])
+    assert_refused([str(results), "--readme", str(readme)], "expected the markers <!-- options:start -->", capsys)
+    assert readme.read_text() == MARKERS
+
+
+def test_options_command(capsys):
+    assert options.main(["--quick", "--rounds", "1", "--options", "z_loss", "dloss"]) == 0
+    text = capsys.readouterr().out
+    assert "| function | option | 32 × 10 |" in text
+    loss, gradient = "`cross_entropy`", "`cross_entropy_with_grad`"
+    assert all(float(row(text, loss, option)[2]) > 0 for option in ("plain, ms", "z_loss"))
+    assert all(float(row(text, gradient, option)[2]) > 0 for option in ("plain, ms", "z_loss", "dloss"))
+    assert "dloss" not in text.replace(f"{gradient} | dloss", "")
+    assert "softmax" not in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--rounds", "0"], "--rounds: expected at least 1"),
+        (["--options", "z_los"], "got z_los"),
+        (["--options", "plain"], "z_loss; "),
+    ],
+)
+def test_bad_arguments_of_the_options_command(capsys, arguments, message):
+    with pytest.raises(SystemExit) as stop:
+        options.main(arguments)
+    out, err = capsys.readouterr()
+    assert (stop.value.code, out, err.count("\n")) == (2, "", 1)
+    assert message in err
 
 
 def test_plots(results, readme, tmp_path):

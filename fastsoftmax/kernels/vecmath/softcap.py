@@ -89,7 +89,8 @@ def softcap_slope(z, scale, softcap):
     the result is below the smallest normal number of float64 it may be 0.
     """
     if is_double(z):
-        e, _ = exp_double_double(*_minus_twice(magnitude(z), scale, softcap))
+        e, rest = exp_double_double(*_minus_twice(magnitude(z), scale, softcap))
+        e = e + rest  # which is more than its last bit
     else:
         wide = promote(z)
         e = _exp_of_minus(magnitude(wide) * splat(wide, scale / softcap))
