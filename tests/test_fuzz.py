@@ -14,6 +14,7 @@ import pytest
 import fastsoftmax as fs
 from fastsoftmax import reference, threads
 from fastsoftmax.kernels import tuning
+from tests import fuzz_options
 
 hypothesis = pytest.importorskip("hypothesis")
 st = pytest.importorskip("hypothesis.strategies")
@@ -27,8 +28,11 @@ SPECIAL = [np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-40, -1e-310, 1e-38]
 INTEGERS = ["i1", "u1", "i4", ">i4", "i8", "u8", ">u8"]
 NO_FLOATS = ["f2", *(["g"] if np.dtype("g") != "f8" else []), "?", "c8", "c16", "O", "U3", "S3", "M8[s]", "V4", "f4,f4"]
 NO_INTEGERS = ["f4", "f8", "?", "c16", "O", "U3", "M8[s]"]
+NO_BOOLEANS = ["f4", "i8", "u1", "c16", "O", "U3", "M8[s]"]
+MAY_BE_NONE = ["bias", "dloss", "class_weight", "sample_weight", "where"]
 NO_ARRAYS = [None, {}, object(), "text", b"", [[1.0], [2.0, 3.0]], [None], 1j, np.ma.masked_array([[1.0]])]
 STEPS = (1, 1, -1, 2, -3)
+IS_NIGHTLY = hypothesis.settings().max_examples > 50
 MARGIN = 256  # bytes before and after each array
 
 
@@ -151,26 +155,30 @@ def outs_of_head(draw, call, dtype):
 
 def wrong_dtype(draw, call, dtype):
     name = draw(one_of([key for key, value in call.items() if isinstance(value, np.ndarray)]))
-    call[name] = np.zeros(call[name].shape, draw(one_of(NO_INTEGERS if name == "labels" else NO_FLOATS)))
+    wrong = NO_BOOLEANS if name == "where" else NO_FLOATS
+    if name == "labels" and call[name].dtype.kind in "iu":
+        wrong = NO_INTEGERS
+    call[name] = np.zeros(call[name].shape, draw(one_of(wrong)))
     return name
 
 
 def no_array(draw, call, dtype):
     name = draw(one_of([key for key, value in call.items() if isinstance(value, np.ndarray)]))
-    call[name] = draw(one_of([value for value in NO_ARRAYS if value is not None or name not in ("bias", "dloss")]))
+    call[name] = draw(one_of([value for value in NO_ARRAYS if value is not None or name not in MAY_BE_NONE]))
     return name
 
 
 def other_dtype(draw, call, dtype):
-    names = [key for key in call if key in ("dprobs", "dlog_probs", "weight", "bias", "doutputs", "inputs")][1:]
-    if not names or call[names[-1]] is None:
-        return None
-    call[names[-1]] = np.ones(call[names[-1]].shape, "f4" if dtype == "f8" else "f8")
-    return names[-1]
+    alike = ("dprobs", "dlog_probs", "weight", "bias", "doutputs", "inputs", "probs", "log_probs")
+    *others, name = [key for key in call if key in alike and call[key] is not None] or [None]
+    if not any(call[key].dtype.kind == "f" for key in others):
+        return None  # integers beside it take its dtype
+    call[name] = np.ones(call[name].shape, "f4" if dtype == "f8" else "f8")
+    return name
 
 
 def wrong_label(draw, call, dtype):
-    if "labels" not in call or not call["labels"].size:
+    if "labels" not in call or not call["labels"].size or call["labels"].dtype.kind == "f":
         return None
     values = call["labels"].astype("i8")
     if draw(st.booleans()):
@@ -179,6 +187,18 @@ def wrong_label(draw, call, dtype):
     values.reshape(-1)[draw(st.integers(0, values.size - 1))] = draw(one_of(wrong))
     call["labels"] = values
     return "labels"
+
+
+def wrong_number(draw, call, dtype):
+    """Of weights, or of class probabilities."""
+    names = [key for key in ("class_weight", "sample_weight", "labels") if key in call and call[key].dtype.kind == "f"]
+    if not names or not call[names[-1]].size:
+        return None
+    name = draw(one_of(names))
+    if not call[name].size:
+        return None
+    call[name].reshape(-1)[draw(st.integers(0, call[name].size - 1))] = draw(one_of([-1, -1e-30, np.nan, np.inf]))
+    return name
 
 
 def wrong_shape(draw, call, dtype):
@@ -201,6 +221,7 @@ def wrong_option(draw, call, dtype):
         "reduction": ["", None, "MEAN", 3, ["mean"], np.array("mean"), {}],
         "ignore_index": [None, 1.5, "0", 2**63, 10**30],
         "workspace": [0, -1, None, 1e6, "64 MB", [1]],
+        **fuzz_options.WRONG,
     }
     names = [name for name in wrong if name in call]
     if not names:
@@ -210,7 +231,7 @@ def wrong_option(draw, call, dtype):
     return name
 
 
-FAULTS = [wrong_dtype, no_array, other_dtype, wrong_label, wrong_shape, wrong_option]
+FAULTS = [wrong_dtype, no_array, other_dtype, wrong_label, wrong_number, wrong_shape, wrong_option]
 
 
 def wrong_out(draw, shape, dtype):
@@ -269,7 +290,12 @@ def right_arguments(draw, name, takes, dtype):
         call["axis"] = draw(one_of([axis, axis - len(shape)]))
     kept = (*lead[:axis], 1, *lead[axis:]) if call.get("keepdims") else lead
     shapes, out_shape = shapes_of(name, rows, classes, features, shape, lead)
-    spreads = [0.0, 0.1, 3.0] if "axis" not in takes or "backward" in name else [0.0, 0.1, 3.0, 80.0, 1e30, 1e38]
+    on = draw(fuzz_options.those_on(takes, IS_NIGHTLY))
+    spreads = [0.0, 0.1, 3.0]
+    if "axis" in takes and "backward" not in name:
+        spreads += [80.0, 1e30]
+        if not on and name != "cross_entropy_hvp":  # whose products would overflow
+            spreads.append(1e38)
     for argument, its_shape in shapes.items():
         if argument == "labels":
             call["labels"] = draw(classes_of_rows(its_shape, classes, call["ignore_index"]))
@@ -282,6 +308,8 @@ def right_arguments(draw, name, takes, dtype):
     if "dloss" in takes and draw(st.booleans()):
         its_shape = lead if call["reduction"] == "none" else ()
         call["dloss"] = draw(numbers(its_shape, np.dtype(draw(one_of(["f4", "f8", ">f8", "i4"]))), [3.0, 1e-25, 1e300]))
+    logits_shape = shape if "axis" in takes else (rows, classes)
+    call |= draw(fuzz_options.values_of(on, logits_shape, axis))
     return call, kept if name == "logsumexp" else out_shape
 
 
@@ -332,9 +360,7 @@ def widest(call):
     arguments = {}
     for name, value in call.arguments.items():
         if name in known and name != "out":
-            if isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "iuf":
-                value = value.astype(np.int64) if name == "labels" else value.astype(call.dtype).astype(wide)
-            arguments[name] = value
+            arguments[name] = fuzz_options.widened(name, value, call.dtype, wide)
     return arguments
 
 
@@ -349,6 +375,8 @@ def row_by_row_slack(name, args, parts, dtype):
     z = args["logits"]
     size = np.abs(z).max(axis=args["axis"], where=np.isfinite(z), initial=1, keepdims=True)
     size = size * 4 * np.finfo(z.dtype).eps
+    if args.get("scale") is not None:  # a product that is rounded
+        size = args["scale"] * size * (np.finfo(dtype).eps / np.finfo(z.dtype).eps if name == "logsumexp" else 1)
     if name == "logsumexp":
         return [size if args["keepdims"] else size.squeeze(args["axis"])]
     if "cross_entropy" not in name:
@@ -409,6 +437,10 @@ def slacks_of(name, args, parts, dtype):
     if name == "log_softmax_backward":
         log_a, g = args["log_probs"], args["dlog_probs"]
         return [np.abs(g) * 4 * eps + np.exp(log_a) * backward_slack(None, g, args["axis"], eps)]
+    if "labels" in args and fuzz_options.are_on(args):
+        if "axis" in args:
+            return fuzz_options.slacks_of_rows(name, args, dtype)
+        return fuzz_options.slacks_of_head(args, dtype, product_slack, len(parts))
     return (row_by_row_slack if "axis" in args else layer_slack)(name, args, parts, dtype)
 
 
@@ -478,11 +510,15 @@ def test_any_call(call):
         return
     with np.errstate(all="ignore"):
         want = parts_of(getattr(reference, call.name)(**wide))
+        if call.arguments.get("return_stats"):
+            stats = got[-3:], want[-3:]
+            del got[-3:], want[-3:]
+            fuzz_options.assert_stats_close(*stats, wide, call.dtype, assert_close, product_slack)
         slacks = slacks_of(call.name, wide, want, call.dtype)
         if not np.isfinite(wide.get("dloss", 0)).all():  # 0 · ∞ for numbers too small for the dtype is ∞ in a wider one
             del got[1:], want[1:], slacks[1:]
         exact_kind = "backward" not in call.name
-        if not call.arguments.get("inputs_grad", True):
+        if len(want) > 1 and not call.arguments.get("inputs_grad", True):
             del want[1], slacks[1]
         for i, (part, exact, slack) in enumerate(zip(got, want, slacks, strict=True)):
             assert_close(part, exact, slack, call.dtype, exact_kind, f"result {i}")

@@ -50,8 +50,19 @@ def arrays(name, rows, features, classes, dtype):
     known["out"] = {"logsumexp": per_row, "weight_grad": w, "bias_grad": b, "input_grad": x}.get(name, z)
     if name == "linear_cross_entropy_with_grad":
         known |= {"dinputs": x, "dweight": w, "dbias": b}
+    known |= {"where": rng.random((rows, classes)) < 0.6, "probabilities": abs(z)}
     taken = [*inspect.signature(getattr(fs, name)).parameters, *fs.LinearGrads._fields]
+    taken += ["probabilities"] if "labels" in taken else []
     return {argument: array for argument, array in known.items() if argument in taken}
+
+def all_options(name, args, weights, more):
+    """The sets of options that a function takes whose arrays are as long as the logits, or as their rows."""
+    mask = {"where": more["where"]} if "where" in more else {}
+    if "labels" not in args:
+        return [{"scale": 0.7, **mask}] if mask else []
+    stats = {} if name == "cross_entropy_hvp" else {"return_stats": True}
+    with_mask = {"softcap": 30.0, "scale": 0.7, "z_loss": 0.5, "sample_weight": weights["sample_weight"], **mask}
+    return [with_mask, {"labels": more["probabilities"], "softcap": 5.0, "label_smoothing": 0.1, **stats}]
 
 twin, dtype, regime = sys.argv[1:]
 if regime == "streams":
@@ -75,7 +86,10 @@ for name in fs.__all__:
         if "dweight" in args:
             args["out"] = fs.LinearGrads(*(args.pop(gradient) for gradient in fs.LinearGrads._fields))
         weights = {key: args.pop(key) for key in ("class_weight", "sample_weight") if key in args}
+        more = {key: args.pop(key) for key in ("where", "probabilities") if key in args}
         getattr(fs, name)(**args, **options)
+        for given in all_options(name, args, weights, more):
+            getattr(fs, name)(**{**args, **options, **given})
         if weights and at_end:
             getattr(fs, name)(**args, **options, **weights, label_smoothing=0.1, z_loss=0.1)
 """

@@ -1,10 +1,13 @@
 """Any strides, axis, byte order and alignment gives the bits of the contiguous array, and `out` may be anywhere."""
 
+import inspect
+
 import numpy as np
 import pytest
 
 import fastsoftmax as fs
 from fastsoftmax.kernels.compiling.dispatchers import DISPATCHERS
+from tests.definition import with_arrays
 
 ROWS, CLASSES = 6, 19
 CLASS_COUNTS = [1, 2, 3, 8, 15, 16, 17, 33, 63, 64, 65, 100, 127, 128]
@@ -70,6 +73,55 @@ def test_read_only_inputs(function, classes, arguments, assert_same_bits):
         np.testing.assert_array_equal(args[name], untouched)
 
 
+WITH_ARRAYS = [
+    {"where": "kept", "label_smoothing": 0.1, "class_weight": True},
+    {"return_stats": True, "softcap": 5.0, "probabilities": True, "label_smoothing": 0.1},
+    {"softcap": 30.0, "scale": 0.7, "where": "kept", "sample_weight": True, "z_loss": 0.5},
+]
+BY_OPTIONS = pytest.mark.parametrize("options", WITH_ARRAYS, ids=" ".join)
+OF_ARRAYS = ["softmax", "log_softmax", "logsumexp", "cross_entropy", "cross_entropy_with_grad", "cross_entropy_hvp"]
+HEAD = ["linear_cross_entropy", "linear_cross_entropy_with_grad"]
+
+
+def with_options(name, args, options):
+    """A call's arguments with those of some options that its function takes, and the arrays for them."""
+    known = inspect.signature(getattr(fs, name)).parameters
+    y = args.get("labels", np.arange(ROWS) % CLASSES)
+    dtype = next(iter(args.values())).dtype
+    given = with_arrays(options, y, CLASSES, dtype)
+    return {**args, **{key: value for key, value in given.items() if key in known}}
+
+
+@pytest.mark.usefixtures("serial")
+@pytest.mark.parametrize("layout", [*LAYOUTS, "read-only"])
+@BY_OPTIONS
+@pytest.mark.parametrize("name", [*OF_ARRAYS, *HEAD])
+def test_arrays_of_options(name, options, layout, arguments, assert_same_bits):
+    """Masks, probabilities and weights as any other input; nothing is compiled for them."""
+    args = with_options(name, arguments(ROWS, CLASSES, np.float64)[name], options)
+    want = getattr(fs, name)(**args)
+    before = [dispatcher.signatures for dispatcher in DISPATCHERS]
+    given = relay(args, LAYOUTS.get(layout, read_only))
+    got = getattr(fs, name)(**given)
+    assert_same_bits(got, want)
+    assert [dispatcher.signatures for dispatcher in DISPATCHERS] == before
+    for key, value in given.items():
+        np.testing.assert_array_equal(value, args[key])
+
+
+@pytest.mark.parametrize("strides", [(0, 1), (1, 0), (0, 0), (1, 1)])
+def test_masks_with_strides_of_zero_and_overlap(strides, assert_same_bits):
+    """A mask of the classes or of the rows alone, and a sliding window."""
+    numbers = np.random.default_rng(0).random(50) < 0.6
+    where = np.lib.stride_tricks.as_strided(numbers, (ROWS, CLASSES), strides, writeable=False)
+    z = np.random.default_rng(1).standard_normal((ROWS, CLASSES))
+    for function in ONE_INPUT:
+        assert_same_bits(function(z, where=where), function(z, where=where.copy()))
+    y = np.zeros(ROWS, int)
+    want = fs.cross_entropy_with_grad(z, y, where=where.copy(), reduction="none")
+    assert_same_bits(fs.cross_entropy_with_grad(z, y, where=where, reduction="none"), want)
+
+
 @pytest.mark.parametrize("strides", [(0, 8), (8, 0), (0, 0), (8, 8)])
 def test_strides_of_zero_and_overlap(strides, assert_same_bits):
     """Rows that are one row, classes that are one class, and a sliding window."""
@@ -117,6 +169,40 @@ def test_axis(axis, assert_same_bits):
     _, weighted = fs.cross_entropy_with_grad(rows, y.reshape(-1), reduction="none", dloss=weights.reshape(-1))
     _, dlogits = fs.cross_entropy_with_grad(z, y, axis=axis, reduction="none", dloss=weights)
     assert_same_bits(dlogits, back(weighted))
+
+
+@pytest.mark.usefixtures("serial")
+@BY_OPTIONS
+@pytest.mark.parametrize("axis", [0, 1, 2, -2])
+def test_options_with_an_axis(axis, options, results, assert_same_bits):
+    """Masks and probabilities lie as the logits do, weights and statistics as the rows."""
+    rng = np.random.default_rng(0)
+    z, v = 5 * rng.standard_normal((2, 3, 4, 5))
+    rows, v_rows = (np.moveaxis(array, axis, -1).reshape(-1, z.shape[axis]) for array in (z, v))
+    y = rng.integers(z.shape[axis], size=len(rows))
+    options = with_arrays(options, y, z.shape[axis], np.float64)
+    lead = np.moveaxis(z, axis, -1).shape[:-1]
+
+    def back(array):
+        """What belongs to rows, where the logits' own rows are."""
+        if not isinstance(array, np.ndarray) or len(array) != len(rows):
+            return array
+        array = array.reshape(*lead, *array.shape[1:])
+        return np.moveaxis(array, -1, axis) if array.ndim == 3 else array
+
+    moved = {name: back(value) for name, value in options.items()}
+    for name in ("cross_entropy", "cross_entropy_with_grad"):
+        want = getattr(fs, name)(rows, **options, reduction="none")
+        got = getattr(fs, name)(z, **moved, axis=axis, reduction="none")
+        assert_same_bits(results(got), [back(part) for part in results(want)])
+    _, dlogits = fs.cross_entropy_with_grad(rows, **options)[:2]
+    out = np.asfortranarray(z)
+    assert fs.cross_entropy_with_grad(out, **moved, axis=axis, out=out)[1] is out
+    assert_same_bits(out, back(dlogits))
+    for taken in (options, moved):
+        taken.pop("return_stats", None)
+    product = fs.cross_entropy_hvp(rows, vector=v_rows, **options)
+    assert_same_bits(fs.cross_entropy_hvp(z, vector=v, **moved, axis=axis), back(product))
 
 
 @pytest.mark.parametrize("shape", [(0, 3, 2), (2, 3, 0), (0, 3, 0)])
@@ -313,3 +399,50 @@ def test_labels_and_dloss_inside_out(name, assert_same_bits):
     inside[:] = args[name]
     args[name] = inside
     assert_same_bits(fs.cross_entropy_with_grad(z, **args, reduction="none", out=out), want)
+
+
+@pytest.mark.usefixtures("serial")
+@pytest.mark.parametrize("classes", [CLASSES, 130])
+@pytest.mark.parametrize("name", ["softmax", "log_softmax", "logsumexp", "cross_entropy_with_grad"])
+def test_a_mask_inside_out(name, classes, dtype, assert_same_bits):
+    """At its beginning, its end, and between elements of it."""
+    z, where = np.random.default_rng(0).standard_normal((20, classes)).astype(dtype), np.zeros((20, classes), bool)
+    where[np.random.default_rng(1).random(where.shape) < 0.6] = True
+    labels = {"labels": where.argmax(axis=1), "reduction": "none"} if name.startswith("cross") else {}
+    want = getattr(fs, name)(z, **labels, where=where)
+    shape = (20,) if name == "logsumexp" else z.shape
+    size = int(np.prod(shape)) * z.itemsize
+    for start in (0, 1, where.size // 2, where.size - size if where.size > size else size - where.size):
+        room = np.zeros(2 * (where.nbytes + size), np.uint8)
+        mask = room[start : start + where.size].view(bool).reshape(where.shape)
+        out = room[:size].view(dtype).reshape(shape)
+        mask[...] = where
+        assert_same_bits(getattr(fs, name)(z, **labels, where=mask, out=out), want)
+    if z.itemsize == 4 and name != "logsumexp":
+        room = np.zeros((20, 4 * classes), np.uint8)  # a byte of each element
+        mask, out = room[:, 1::4].view(bool), room.view(dtype)
+        mask[...] = where
+        assert_same_bits(getattr(fs, name)(z, **labels, where=mask, out=out), want)
+
+
+@pytest.mark.usefixtures("serial")
+@pytest.mark.parametrize("case", [name for name, *_ in overlaps()])
+def test_probabilities_that_overlap_out(case, assert_same_bits):
+    p, out = next((p, out) for label, p, out in overlaps() if label == case)
+    p[...] = np.abs(p)
+    z = np.random.default_rng(1).standard_normal(p.shape)
+    want = fs.cross_entropy_with_grad(z, p.copy(), reduction="none")
+    assert_same_bits(fs.cross_entropy_with_grad(z, p, reduction="none", out=out), want)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_probabilities_logits_and_out_are_one_array(axis, dtype, twin, assert_same_bits):
+    z, p = np.random.default_rng(0).standard_normal((2, 40, 40)).astype(dtype)
+    p = np.abs(p)
+    for inputs in ((z, p), (p, p)):
+        want = fs.cross_entropy_with_grad(*inputs, axis=axis, reduction="none")
+        given = [array.copy() for array in inputs] if inputs[0] is not p else [p.copy()] * 2
+        assert_same_bits(fs.cross_entropy_with_grad(*given, axis=axis, reduction="none", out=given[1]), want)
+        if inputs[0] is not p:
+            given = [array.copy() for array in inputs]
+            assert_same_bits(fs.cross_entropy_with_grad(*given, axis=axis, reduction="none", out=given[0]), want)

@@ -45,10 +45,10 @@ OPTIONS = [
 ]
 OF_THE_HEAD = [
     *OF_LABELS,
-    {"softcap": 30.0, "scale": 0.7},
-    {"probabilities": True, "return_stats": True},
-    {"probabilities": True, "class_weight": True, "label_smoothing": 0.1, "z_loss": 0.5, "scale": 0.7},
-    {"return_stats": True, "softcap": 5.0, "scale": 3.0, "sample_weight": True, "z_loss": 0.5},
+    {"softcap": 30.0, "scale": 0.7, "sample_weight": True, "z_loss": 0.5},
+    {"probabilities": True, "class_weight": True, "label_smoothing": 0.1, "z_loss": 0.5},
+    {"return_stats": True, "scale": 3.0},
+    {"return_stats": True, "softcap": 5.0, "probabilities": True, "label_smoothing": 0.1},
 ]
 SHAPES = [(35, 1), (35, 10), (21, 33), (13, 130), (150, 1_000), (1_100, 130), (2, 70_001)]  # runs of several rows, too
 

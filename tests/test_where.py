@@ -26,10 +26,12 @@ def mask(shape, left=0.5, seed=0):
 
 
 def logits(shape, dtype):
-    """Rows of several spreads; of each fourth one class is far ahead."""
+    """Rows of several spreads; of each fourth one class is far ahead, and some are huge, or equal and huge."""
     rng = np.random.default_rng(shape)
     z = rng.standard_normal(shape) * rng.choice([0.1, 3, 20], (shape[0], 1))
     z[1::4, 0] += 50
+    z[2::16] *= 1e29
+    z[6::16] = np.round(z[6::16]) * 1.2573e30
     return z.astype(dtype)
 
 

@@ -20,8 +20,18 @@ from .rows.gradient import (
     no_gradient_of_logits,
     no_gradient_terms,
 )
-from .rows.logits import slope, view_logits, view_results
-from .rows.options import LossArgs, LossOptions, factor_of, has_label, label_of, shares_factor, store_losses
+from .rows.logits import has_slope, view_logits, view_results
+from .rows.options import (
+    LossArgs,
+    LossOptions,
+    factor_of,
+    has_label,
+    is_left_out,
+    label_of,
+    leave_out_after,
+    shares_factor,
+    store_losses,
+)
 from .rows.passes import Range
 from .rows.stats import store_found, store_lane_stats
 from .rows.targets import spread_lanes
@@ -49,6 +59,7 @@ def _loss(args, logits, index, row, state):
     y = label_of(args, index)
     found, top = cross_entropy_row(logits, row, y, args.options, following=row.following)
     store_found(args, index, found)
+    leave_out_after(args, index, row.start, row.stop)
     return Range(top, None), False, state
 
 
@@ -75,6 +86,7 @@ def with_grad(args, logits, index, row, state):
     y, factor = label_of(args, index), factor_of(args, index)
     found, following = cross_entropy_with_grad_row(logits, row, y, factor, args.options, args.gradients)
     store_found(args, index, found)
+    leave_out_after(args, index, row.start, row.stop)
     return following, False, state
 
 
@@ -93,7 +105,7 @@ def cross_entropy_with_grad_streamed(
     args = LossArgs(labels, options, losses, factor, dloss, dlogits)
     for task in prange(-(-n_rows // run)):
         rows, z, dz = task_rows(task, run, n_rows), view_logits(logits, options), view_results(dlogits, options)
-        if slope(z, splat(z, 0.0)) is None:
+        if not has_slope(z):
             nothing = gradient, gradient_of(z, multiply, no_gradient_terms(options, 0))
             again = streamed_rows(_stream_with_grad, nothing, True, args, z, dz, rows)
         else:
@@ -110,7 +122,8 @@ def _stream_with_grad(args, logits, index, row, exps, pending):
     if y is not None:
         exps.values[exps.at + y] = first_lane(found.entry)
     terms = gradient_terms(found, factor, args.options, row.start)
-    return (gradient, gradient_of(logits, multiply, terms)), top, is_small(logits, terms.weight, terms.total)
+    again = is_small(logits, terms.weight, terms.total) | is_left_out(args, index)
+    return (gradient, gradient_of(logits, multiply, terms)), top, again
 
 
 @staged
@@ -120,7 +133,7 @@ def _stream_with_grad_anew(args, logits, index, row, exps, pending):
     store_found(args, index, found)
     terms = gradient_terms(found, factor, args.options, row.start)
     given = gradient_of_logits(logits, row.top, terms, label_entry(found, y))
-    return (gradient_anew, given), top, is_small(logits, terms.weight, terms.total)
+    return (gradient_anew, given), top, is_small(logits, terms.weight, terms.total) | is_left_out(args, index)
 
 
 @kernel

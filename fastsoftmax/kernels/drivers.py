@@ -14,10 +14,9 @@ from .compiling.staging import staged
 from .rows.blocks import empty_parts, merge, sum_block, write_block
 from .rows.bundles import Bundle, empty_lanes, to_lanes
 from .rows.logits import view_lanes
-from .rows.options import has_label, has_stats, is_ignored, leave_out
+from .rows.options import is_ignored, leave_out, skips
 from .rows.passes import Place, Range, Row, row_max, row_range
 from .rows.streamed import Pending, stream_row
-from .rows.whole import store_ignored_stats
 from .simd.memory import finish_streams
 from .simd.vector import lanes_of
 from .tuning import FEWEST_RUNS, LONGEST_RUN
@@ -52,14 +51,6 @@ def independent_rows(do_row, args, n_classes, rows):
 
 
 @staged
-def _leave_out(args, logits, row, start, stop):
-    """Leave an ignored row out, but for its statistics."""
-    if has_stats(args.options):
-        store_ignored_stats(args, logits, row, start, stop)
-    leave_out(args, row, start, stop)
-
-
-@staged
 def _find(logits, start, stop, near):
     """Find a row's range, or its maximum alone."""
     return row_range(logits, start, stop) if near else Range(row_max(logits, start, stop), None)
@@ -73,16 +64,16 @@ def each_row(do_row, near, args, logits, rows, state=None):
     state); `near` says whether ranges tell that rows are near.
     """
     flat, n_classes = logits.flat, logits.shape[1]
-    skips = args.options is not None and has_label(args.options)
+    skips_ignored = skips(args.options)
     found, known, again = Range(flat.dtype.type(0), False if near else None), False, 0
-    if not skips:
+    if not skips_ignored:
         found = _find(flat, rows.first * n_classes, (rows.first + 1) * n_classes, near)
     for index in range(rows.first, rows.last):
         start = index * n_classes
         stop = start + n_classes
-        if skips:
+        if skips_ignored:
             if is_ignored(args, index):
-                _leave_out(args, flat, index, start, stop)
+                leave_out(args, index, start, stop)
                 continue
             if not known:
                 found = _find(flat, start, stop, near)
@@ -168,8 +159,8 @@ def blocked_rows(tasks, operation, args, logits, out=None):
     n_blocks = parts.tops.size
     for row in range(n_rows):
         start, stop = row * n_classes, (row + 1) * n_classes
-        if args.options is not None and is_ignored(args, row):
-            _leave_out(args, flat, row, start, stop)
+        if skips(args.options) and is_ignored(args, row):
+            leave_out(args, row, start, stop)
             continue
         skip = operation.skip(args, row, start)
         for block in tasks(n_blocks):

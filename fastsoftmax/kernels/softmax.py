@@ -13,7 +13,7 @@ from .rows.bundles import from_lanes
 from .rows.cached import softmax_row
 from .rows.few import log_softmax_lanes, logsumexp_lanes, softmax_lanes
 from .rows.logits import view_logits, view_results
-from .rows.options import LogitOptions
+from .rows.options import LogitOptions, LogProbOptions
 from .rows.passes import Range
 from .rows.slow_path import careful_logsumexp
 from .rows.whole import log_probability, log_softmax_row, log_sums, logsumexp_row, probability, row_exps, row_log_sums
@@ -37,7 +37,7 @@ def _softmax(results, logits, index, row, state):
 
 
 @kernel
-def log_softmax(logits: Matrix, options: LogitOptions, log_probs: Matrix):
+def log_softmax(logits: Matrix, options: LogProbOptions, log_probs: Matrix):
     """Write the log-probabilities of each row."""
     n_rows, run = logits.shape[0], run_of(logits.shape[0])
     for task in prange(-(-n_rows // run)):
@@ -83,7 +83,7 @@ def _stream_softmax(results, logits, index, row, exps, pending):
 
 
 @kernel
-def log_softmax_streamed(logits: Matrix, options: LogitOptions, log_probs: Matrix):
+def log_softmax_streamed(logits: Matrix, options: LogProbOptions, log_probs: Matrix):
     """Write the log-probabilities of each row past the caches, while the next row is computed."""
     n_rows, run = logits.shape[0], run_of(logits.shape[0])
     for task in prange(-(-n_rows // run)):
@@ -115,7 +115,7 @@ def _bundle_softmax(results, lanes, bundle):
 
 
 @kernel
-def log_softmax_few(logits: Matrix, options: LogitOptions, log_probs: Matrix):
+def log_softmax_few(logits: Matrix, options: LogProbOptions, log_probs: Matrix):
     """Write the log-probabilities of each row of few classes, a bundle of rows at a time."""
     n_rows, n_classes = logits.shape
     for chunk in prange(-(-n_rows // CHUNK_ROWS)):
@@ -152,7 +152,7 @@ def softmax_blocked(logits: Matrix, options: LogitOptions, probs: Matrix):
 
 
 @kernel
-def log_softmax_blocked(logits: Matrix, options: LogitOptions, log_probs: Matrix):
+def log_softmax_blocked(logits: Matrix, options: LogProbOptions, log_probs: Matrix):
     """Write the log-probabilities of long rows, which all threads share."""
     args = results_of(log_probs, options, -math.inf)
     blocked_rows(prange, blocked.LOG_SOFTMAX, args, view_logits(logits, options), args.out)

@@ -9,12 +9,11 @@ from typing import Any, NamedTuple
 
 from ..compiling.staging import noinline, staged
 from ..simd.reduce import first_lane
-from ..simd.vector import splat
 from ..vecmath.quotient import least_quotient, multiply, row_quotient
 from .cached import cross_entropy_with_grad_row, softmax_row
 from .gradient import gradient_anew, gradient_of_logits, gradient_terms, label_entry
-from .logits import exp_logit, row_scale, view_results
-from .options import factor_of, label_of
+from .logits import exp_logit, exp_top, logit, row_scale, view_results
+from .options import factor_of, is_left_out, label_of, leave_out_after
 from .passes import Row, row_max, row_range
 from .slow_path import careful_logsumexp
 from .stats import store_found
@@ -35,7 +34,7 @@ from .whole import (
 @staged
 def _e_top(logits, m):
     """Compute e_m, as `merge` relates it to the row."""
-    return first_lane(exp_logit(splat(logits, m), row_scale(logits, m)))
+    return first_lane(exp_top(row_scale(logits, m)))
 
 
 class Blocked(NamedTuple):
@@ -106,7 +105,7 @@ def _prepare_softmax(logits, m, total):
 def _probability_of_logit(z, j, left, given):
     """Compute e^q / Σ_s e^q_s."""
     scale, quotient = given[1]
-    return multiply(exp_logit(z, scale), quotient)
+    return multiply(exp_logit(logit(z, scale.transform), scale), quotient)
 
 
 @staged
@@ -159,6 +158,7 @@ def _conclude_loss(args, logits, row, start, stop, merged):
         _loss_as_a_whole(args, logits, row, start, stop)
     else:
         store_found(args, row, _loss_of_row(args, logits, row, start, stop, merged))
+    leave_out_after(args, row, start, stop)
     return True, None
 
 
@@ -177,6 +177,8 @@ def _conclude_gradient(args, logits, row, start, stop, merged):
         cross_entropy_again(args, logits, row, start, stop)
     else:
         store_found(args, row, found)
+    leave_out_after(args, row, start, stop)
+    whole = whole | is_left_out(args, row)
     return whole, (terms, label_entry(found, label_of(args, row)))
 
 
@@ -187,6 +189,7 @@ def cross_entropy_again(args, logits, row, start, stop):
     whole = Row(start, stop, found.top, found.near, 0)
     y, factor = label_of(args, row), factor_of(args, row)
     store_found(args, row, cross_entropy_with_grad_row(logits, whole, y, factor, args.options, args.gradients)[0])
+    leave_out_after(args, row, start, stop)
 
 
 @staged

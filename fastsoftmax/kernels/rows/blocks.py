@@ -18,10 +18,9 @@ from ..compiling.views import Array
 from ..simd.accumulate import sum_all
 from ..simd.memory import finish_streams, overlap
 from ..simd.reduce import first_lane
-from ..simd.vector import splat
 from ..tuning import BLOCK_CLASSES
 from .backward import sum_of_products
-from .logits import block_gap, exp_logit, exponent_of, has_exponents, row_scale
+from .logits import block_gap, exp_logit, exp_top, exponent_of, has_exponents, row_scale
 from .options import has_stats
 from .passes import ExpSums, Row, exp_sum, row_max
 from .stats import Prediction, predict
@@ -73,7 +72,7 @@ def sum_block(logits, start, stop, block, skip, parts, options=None):
         row = Row(first, last, m)
         sums = exp_sum(exp_logit, logits, row, scale, skip, options=options, first=start)
         parts.sums[block] = sums.others
-        parts.e_tops[block] = first_lane(exp_logit(splat(logits, m), scale))
+        parts.e_tops[block] = first_lane(exp_top(scale))
         if parts.shortfalls is not None:
             parts.shortfalls[block] = sums.shortfall
             weight = sums.weight

@@ -7,7 +7,6 @@ near (see `vecmath.exp.exp_near`) no entry needs a test for zero.
 
 from ..compiling.staging import noinline, staged
 from ..simd.reduce import first_lane
-from ..simd.vector import splat
 from ..vecmath.quotient import (
     LEAST_NEAR_QUOTIENT,
     NO_HEADROOM,
@@ -25,7 +24,7 @@ from .gradient import (
     gradient_terms,
     label_entry,
 )
-from .logits import exp_logit, exp_near_logit, row_scale, slope
+from .logits import exp_logit, exp_near_logit, has_slope, row_scale
 from .passes import Place, Range, Row, exp_sum, row_range
 from .streamed import Pending, store_row
 from .whole import cross_entropy_row, look_up, loss_from_sums, probability, skip_of
@@ -106,7 +105,7 @@ def sum_for_grad(exps, start, stop, weight, total):
 @staged
 def cross_entropy_with_grad_row(logits, row, y, factor, options, dlogits):
     """Compute (what is found of the row, the next row's range), and s ∂L/∂z_j into `dlogits`, with s for `factor`."""
-    if slope(logits, splat(logits, 0.0)) is not None:
+    if has_slope(logits):
         return _gradient_anew_row(logits, row, y, factor, options, dlogits)
     start, stop = row.start, row.stop
     scale, looked_up = row_scale(logits, row.top), look_up(logits, row, y, options)

@@ -21,7 +21,19 @@ from ..vecmath.log1p import log1p, log1p_quotient
 from ..vecmath.quotient import multiply, multiply_near, quotient_of
 from .bundles import NO_LABEL, empty_lanes
 from .further import dispersion_of, shortfall_of
-from .logits import are_near, exp_logit, exp_near_logit, gap, scale_of, top_logit, transform_of, transformed
+from .logits import (
+    are_near,
+    exp_logit,
+    exp_near_logit,
+    exp_top,
+    gap,
+    has_slope,
+    logit,
+    scale_in,
+    scale_of,
+    transform_of,
+    wide_top,
+)
 from .options import LossOptions, has_stats
 from .targets import class_spread, spreads, sums_weights, weight_of_class
 from .whole import CANCELS, LogSums, log_probability
@@ -35,7 +47,7 @@ def lanes_range(lanes, n_classes):
     for j in range(n_classes):
         z = load(lanes, j * width)
         m, low = greater(z, m), less(z, low)
-    return m, are_near(lanes, m, low)
+    return m, False if has_slope(lanes) else are_near(lanes, m, low)
 
 
 @staged
@@ -71,12 +83,12 @@ class BundleSums(NamedTuple):
 
 
 @staged
-def lanes_exp_sum(lanes, n_classes, asked, top, near, scale, out):
+def lanes_exp_sum(lanes, n_classes, asked, near, scale, out):
     """Store e_j in `out`, and find the sums of each row."""
     if near:
-        sums = _lanes_exp_sum(exp_near_logit, lanes, n_classes, asked, top, scale, out)
+        sums = _lanes_exp_sum(exp_near_logit, lanes, n_classes, asked, scale, out)
     else:
-        sums = _lanes_exp_sum(exp_logit, lanes, n_classes, asked, top, scale, out)
+        sums = _lanes_exp_sum(exp_logit, lanes, n_classes, asked, scale, out)
     return sums
 
 
@@ -90,21 +102,21 @@ def _no_sums(lanes, options):
 
 
 @staged
-def _lanes_exp_sum(exp, lanes, n_classes, asked, top, scale, out):
+def _lanes_exp_sum(exp, lanes, n_classes, asked, scale, out):
     sums = _no_sums(lanes, asked.options)
-    fours = n_classes // 4 * 4
+    fours = 0 if has_slope(lanes) else n_classes // 4 * 4  # of a softcap one is code enough
     for j in range(0, fours, 4):
-        sums = _add_classes(exp, lanes, (j, j + 1, j + 2, j + 3), asked, top, scale, out, sums)
+        sums = _add_classes(exp, lanes, (j, j + 1, j + 2, j + 3), asked, scale, out, sums)
     for j in range(fours, n_classes):
-        sums = _add_classes(exp, lanes, (j,), asked, top, scale, out, sums)
+        sums = _add_classes(exp, lanes, (j,), asked, scale, out, sums)
     return sums
 
 
-def _add_classes(exp, lanes, classes, asked, top, scale, out, sums):
+def _add_classes(exp, lanes, classes, asked, scale, out, sums):
     """Add one class or four, the addends of which go to each other first: see `add_four_to_sum`."""
     found, z_label, w_label = [], sums.z_label, sums.w_label
     for j in classes:
-        addends, z_label, w_label = _one_class(exp, lanes, j, asked, top, scale, out, z_label, w_label)
+        addends, z_label, w_label = _one_class(exp, lanes, j, asked, scale, out, z_label, w_label)
         found.append(addends)
     add = add_to_sum if len(classes) == 1 else add_four_to_sum
     running = sums.others, sums.shortfall, sums.weight, sums.dispersion
@@ -115,17 +127,18 @@ def _add_classes(exp, lanes, classes, asked, top, scale, out, sums):
     return LaneSums(others, z_label, w_label, *further)
 
 
-def _one_class(exp, lanes, j, asked, top, scale, out, z_label, w_label):
+def _one_class(exp, lanes, j, asked, scale, out, z_label, w_label):
     """Store e_j in `out`, and give what it adds to the sums (0 where j is to be skipped), and z_y and w_y so far."""
     options, zero, number = asked.options, splat(lanes, 0.0), splat(lanes, j)
     z = load(lanes, j * lanes_of(lanes))
-    e = exp(z, scale)
+    x = logit(z, scale.transform)
+    e = exp(x, scale)
     store(out, j * lanes_of(lanes), e)
     shortfall = weight = dispersion = None
     if w_label is not None:
         w_label = where_equal(asked.labels, number, splat(lanes, weight_of_class(options, j)), w_label)
     if options is not None and (spreads(options) or has_stats(options)):
-        below = gap(lanes, top, z)
+        below = gap(scale, x)
         if spreads(options):
             u = class_spread(options, asked.spread, j, lanes)
             shortfall = shortfall_of(options, u, below)
@@ -153,7 +166,7 @@ def softmax_lanes(lanes, n_classes):
     none = splat(lanes, NO_LABEL)
     m, near = lanes_range(lanes, n_classes)
     scale = scale_of(lanes, m)
-    totals = lane_sums(lanes_exp_sum(lanes, n_classes, BundleSums(none, none), m, near, scale, lanes).others)
+    totals = lane_sums(lanes_exp_sum(lanes, n_classes, BundleSums(none, none), near, scale, lanes).others)
     quotient = quotient_of(m, splat(totals, 1.0), totals)
     if near:
         finish_lanes(_near_probability, lanes, n_classes, none, None, quotient, lanes)
@@ -179,8 +192,8 @@ def log_sum_lanes(lanes, n_classes):
     scale = scale_of(lanes, m)
     positions = lanes_position(lanes, n_classes, m)
     asked = BundleSums(positions, positions)
-    sums = lanes_exp_sum(lanes, n_classes, asked, m, near, scale, empty_lanes(lanes))
-    log_sum = log1p_quotient(m, lane_sums(sums.others), promote(exp_logit(m, scale)))
+    sums = lanes_exp_sum(lanes, n_classes, asked, near, scale, empty_lanes(lanes))
+    log_sum = log1p_quotient(m, lane_sums(sums.others), promote(exp_top(scale)))
     size = magnitude(m)
     if math.isinf(greatest_lane(size)):  # there the sum is m itself, unless there is a NaN
         poison = splat(lanes, 0.0)
@@ -195,7 +208,7 @@ def log_sum_lanes(lanes, n_classes):
 def logsumexp_lanes(lanes, n_classes):
     """Compute m + log Σ_j e^(q_j − m) of each row, with more digits where the two cancel."""
     m, log_sum = log_sum_lanes(lanes, n_classes)
-    top = top_logit(lanes, m)
+    top = wide_top(scale_of(lanes, m))
     lse = top + log_sum
     # A positive number in the lanes whose sum all but cancels, else 0: a NaN would hide the other lanes'.
     zero = splat(lse, 0.0)
@@ -217,9 +230,9 @@ def _float64_logsumexps(lanes, n_classes, m):
     others = number = splat(top, 0.0)
     for j in range(n_classes):
         z = promote(load(lanes, j * width))
-        others = where_equal(position, number, others, others + exp_logit(z, scale))
+        others = where_equal(position, number, others, others + exp_logit(logit(z, scale.transform), scale))
         number = number + splat(top, 1.0)
-    return top_logit(lanes, m) + log1p(others / exp_logit(top, scale))
+    return wide_top(scale) + log1p(others / exp_top(scale))
 
 
 @noinline
@@ -227,7 +240,8 @@ def _exact_logsumexps(lanes, n_classes):
     """Compute log1p(−1 + Σ_j e^z_j) in double-double, of lanes where that cancels; others hold anything."""
     running = ExpSum(splat(lanes, -1.0), empty_sum(lanes))
     for j in range(n_classes):
-        running = add_exp(running, *transformed(load(lanes, j * lanes_of(lanes)), transform_of(lanes)))
+        x = logit(load(lanes, j * lanes_of(lanes)), transform_of(lanes))
+        running = add_exp(running, x.q, x.rest)
     x, rest = settled(running)
     return log1p_double_double(x, rest)
 
@@ -237,6 +251,6 @@ def log_softmax_lanes(lanes, n_classes):
     """Replace z_j by log a_j = (q_j − m) − log Σ_s e^(q_s − m)."""
     width = lanes_of(lanes)
     m, log_sum = log_sum_lanes(lanes, n_classes)
-    sums = LogSums(m, demote(log_sum, m), transform_of(lanes))
+    sums = LogSums(m, demote(log_sum, m), scale_in(lanes, m))
     for j in range(n_classes):
         store(lanes, j * width, log_probability(load(lanes, j * width), j, width, sums))

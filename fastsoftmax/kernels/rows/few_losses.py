@@ -10,7 +10,7 @@ from ..vecmath.quotient import LEAST_NEAR_QUOTIENT, NO_HEADROOM, least_quotient,
 from .bundles import IGNORED, empty_lanes
 from .few import BundleSums, finish_lanes, lanes_exp_sum, lanes_position, lanes_range
 from .gradient import LaneGradient, class_gradient
-from .logits import exp_logit, in_units, scale_of, slope, top_logit, wide_gap
+from .logits import exp_logit, exp_top, has_slope, in_units, logit, scale_of, wide_gap, wide_top
 from .loss import RowSums, leaves_out_top, row_loss
 from .options import has_label, has_stats
 from .stats import predict_lanes
@@ -26,13 +26,14 @@ def cross_entropy_lanes(lanes, bundle, labels, options, exps, spread):
     skip = lanes_position(lanes, n_classes, m) if leaves_out_top(options) else places
     prediction = predict_lanes(lanes, n_classes, m, skip) if has_stats(options) else None
     asked = BundleSums(places, skip, options, spread)
-    sums = lanes_exp_sum(lanes, n_classes, asked, m, near, scale, exps)
+    sums = lanes_exp_sum(lanes, n_classes, asked, near, scale, exps)
     labelled = has_label(options)
+    label = logit(sums.z_label, scale.transform) if labelled else None
     found = RowSums(
-        top_logit(lanes, m),
-        in_units(lanes, wide_gap(lanes, m, sums.z_label)) if labelled else None,
-        promote(exp_logit(m, scale)),
-        promote(exp_logit(sums.z_label, scale)) if labelled else None,
+        wide_top(scale),
+        in_units(lanes, wide_gap(scale, label)) if labelled else None,
+        promote(exp_top(scale)),
+        promote(exp_logit(label, scale)) if labelled else None,
         lane_sums(sums.others),
         None if sums.w_label is None else promote(sums.w_label),
         None if sums.shortfall is None else in_units(lanes, lane_sums(sums.shortfall)),
@@ -53,8 +54,7 @@ def without_ignored(values, labels):
 def cross_entropy_with_grad_lanes(lanes, bundle, labels, factors, options, spread):
     """Replace z_j by s ∂L/∂z_j, with s the factor of each lane, and give the losses of a bundle."""
     n_classes = bundle.n_classes
-    has_slope = slope(lanes, load(lanes, 0)) is not None
-    exps = empty_lanes(lanes) if has_slope else lanes
+    exps = empty_lanes(lanes) if has_slope(lanes) else lanes
     found, near = cross_entropy_lanes(lanes, bundle, labels, options, exps, spread)
     weights, totals, entries = weighted(factors, found.slope), found.total, found.entry
     near = near and not _any_small(weights, totals, LEAST_NEAR_QUOTIENT)
@@ -70,7 +70,7 @@ def cross_entropy_with_grad_lanes(lanes, bundle, labels, factors, options, sprea
     at_label, places = None if entries is None else demote(entries, like), demote(labels, like)
     quotient = quotient_of(like, weights, totals)
     uniform = None if found.uniform is None else demote(factors * found.uniform, like)
-    given = quotient, uniform, options, spread, lanes if has_slope else None
+    given = quotient, uniform, options, spread, lanes if has_slope(lanes) else None
     if near:
         _write_gradient(multiply_near, given, exps, n_classes, places, at_label, lanes)
     else:

@@ -3,12 +3,12 @@
 u_j is what `targets` has of a class. Of m − q_j those that `logits.gap` gives are added up.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ..compiling.values import Vector
 from ..simd.accumulate import Sum, add_four_to_sum, add_to_sum, empty_sum, sum_of
 from ..simd.vector import lanes_of, less, splat, where_equal
-from .logits import gap
+from .logits import LogitScale, gap
 from .options import LossOptions, has_stats
 from .targets import Spread, load_spread, spread_of, spreads, sums_weights, weighted
 
@@ -16,8 +16,7 @@ from .targets import Spread, load_spread, spread_of, spreads, sums_weights, weig
 class Further(NamedTuple):
     """What a pass over a row is asked for beside Σ e_j."""
 
-    logits: Any
-    top: Vector  # m, in each lane
+    scale: LogitScale
     options: LossOptions
     spread: Spread | None
 
@@ -30,11 +29,11 @@ class FurtherSums(NamedTuple):
     dispersion: Sum | None  # Σ_j e_j (m − q_j)
 
 
-def further_of(logits, top, options, start):
+def further_of(scale, options, start):
     """Give what options ask for of a row that begins at an index; None for nothing."""
     if options is None or not (spreads(options) or has_stats(options)):
         return None
-    return Further(logits, splat(logits, top), options, spread_of(options, start))
+    return Further(scale, options, spread_of(options, start))
 
 
 def no_further_sums(like, asked):
@@ -52,12 +51,12 @@ class _Addends(NamedTuple):
     dispersion: Vector | None
 
 
-def _addends(asked, i, left, z, e):
+def _addends(asked, i, left, x, e):
     """Compute what the classes from index i on add; u_j and m − q_j are 0 for what is no class."""
-    options, below = asked.options, gap(asked.logits, asked.top, z)
+    options, below = asked.options, gap(asked.scale, x)
     shortfall = weight = dispersion = None
     if asked.spread is not None:
-        u = load_spread(asked.spread, i - asked.spread.start, left, z)
+        u = load_spread(asked.spread, i - asked.spread.start, left, e)
         shortfall = shortfall_of(options, u, below)
         weight = u if sums_weights(options) else None
     if has_stats(options):
@@ -79,10 +78,10 @@ def dispersion_of(e, below):
     return e * less(below, splat(below, 1e30))
 
 
-def add_four_further(sums, asked, i, z, e):
+def add_four_further(sums, asked, i, x, e):
     """Add the classes of four vectors, from index i on."""
-    width = lanes_of(z[0])
-    addends = [_addends(asked, i + k * width, width, z[k], e[k]) for k in range(4)]
+    width = lanes_of(e[0])
+    addends = [_addends(asked, i + k * width, width, x[k], e[k]) for k in range(4)]
     return FurtherSums(
         *(
             None if running is None else add_four_to_sum(running, *parts)
@@ -91,9 +90,9 @@ def add_four_further(sums, asked, i, z, e):
     )
 
 
-def add_further(sums, asked, i, left, z, e):
+def add_further(sums, asked, i, left, x, e):
     """Add the classes from index i on, of which `left` are left."""
-    addends = _addends(asked, i, left, z, e)
+    addends = _addends(asked, i, left, x, e)
     return FurtherSums(
         *(
             None if running is None else add_to_sum(running, addend)

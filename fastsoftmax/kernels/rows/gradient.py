@@ -11,7 +11,7 @@ from ..simd.memory import load
 from ..simd.reduce import first_lane
 from ..simd.vector import lanes_of, set_lane, splat
 from ..vecmath.quotient import Quotient, multiply, row_quotient
-from .logits import LogitScale, exp_logit, row_scale, slope
+from .logits import LogitScale, exp_logit, logit, row_scale, slope, transform_of
 from .options import LossOptions, has_label
 from .targets import Spread, class_spread, load_spread, spread_of, weighted
 
@@ -78,7 +78,6 @@ class LabelEntry(NamedTuple):
 class GradientOfLogits(NamedTuple):
     """What makes gradients of vectors of logits."""
 
-    logits: Any
     scale: LogitScale
     gradient: Gradient
     label: LabelEntry | None
@@ -87,7 +86,7 @@ class GradientOfLogits(NamedTuple):
 @staged
 def gradient_of_logits(logits, top, terms, label):
     """Prepare `gradient_anew` for a row."""
-    return GradientOfLogits(logits, row_scale(logits, top), gradient_of(logits, multiply, terms), label)
+    return GradientOfLogits(row_scale(logits, top), gradient_of(logits, multiply, terms), label)
 
 
 @staged
@@ -106,10 +105,11 @@ def no_gradient_of_logits(logits, options):
 @staged
 def gradient_anew(z, j, left, given):
     """Compute s ∂L/∂z_j of the classes from j on, of which `left` are left, from their logits."""
-    e, label = exp_logit(z, given.scale), given.label
+    x, label = logit(z, given.scale.transform), given.label
+    e = exp_logit(x, given.scale)
     if label is not None and j <= label.y < j + left:
         e = set_lane(e, label.y - j, label.entry)
-    return weighted(gradient(e, j, left, given.gradient), slope(given.logits, z))
+    return weighted(gradient(e, j, left, given.gradient), slope(x))
 
 
 # Rows in lanes -------------------------------------------------------------------------------------------------------
@@ -132,4 +132,6 @@ def class_gradient(e, j, given):
     found = given.multiply(e, given.quotient)
     if given.uniform is not None:
         found = found - weighted(given.uniform, class_spread(given.options, given.spread, j, e))
-    return found if given.logits is None else found * slope(given.logits, load(given.logits, j * lanes_of(e)))
+    if given.logits is None:
+        return found
+    return found * slope(logit(load(given.logits, j * lanes_of(e)), transform_of(given.logits)))

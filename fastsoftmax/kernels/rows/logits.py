@@ -9,13 +9,14 @@ import math
 from typing import NamedTuple
 
 from ..compiling.numbers import Number
+from ..compiling.values import Vector
 from ..compiling.views import Array
-from ..simd.convert import demote, promote
+from ..simd.convert import promote
 from ..simd.memory import load_first, store_first
 from ..simd.reduce import first_lane
 from ..simd.vector import fma, splat, where_equal
 from ..vecmath import exp
-from ..vecmath.softcap import softcap_gap, softcap_slope, softcapped
+from ..vecmath.softcap import Softcapped, softcap_slope, softcapped
 
 
 class Transform(NamedTuple):
@@ -105,31 +106,40 @@ def transform_of(logits):
     return getattr(logits, "transform", None)
 
 
-# Logits are given as vectors of what is stored, z; these are functions of q ---------------------------------------
+class Logit(NamedTuple):
+    """A vector of logits z, and what they become: q, in two parts."""
+
+    z: Vector
+    q: Vector
+    rest: Vector | None  # what q has rounded off, None for nothing
+    softcapped: Softcapped | None
 
 
-def transformed(z, transform):
-    """Compute q in two parts, the second of which the first has rounded off; None for nothing."""
+def logit(z, transform):
+    """Compute q of logits."""
     if transform is None:
-        return z, None
+        return Logit(z, z, None, None)
     if transform.softcap is not None:
-        return softcapped(z, 1.0 if transform.scale is None else transform.scale, transform.softcap)
+        capped = softcapped(z, 1.0 if transform.scale is None else transform.scale, transform.softcap)
+        return Logit(z, capped.q, capped.rest, capped)
     scale = splat(z, transform.scale)
     q = scale * z
-    return q, fma(scale, z, -q)
+    return Logit(z, q, fma(scale, z, -q), None)
 
 
 class LogitScale(NamedTuple):
     """What exponentials of a row's logits take: see `vecmath.exp.scale_of`."""
 
     scale: exp.Scale
+    top: Logit  # the greatest
     transform: Transform | None
 
 
 def scale_of(logits, top):
     """Prepare exponentials of rows whose greatest logits are the vector `top`."""
     transform = transform_of(logits)
-    return LogitScale(exp.scale_of(transformed(top, transform)[0]), transform)
+    top = logit(top, transform)
+    return LogitScale(exp.scale_of(top.q), top, transform)
 
 
 def row_scale(logits, top):
@@ -137,70 +147,74 @@ def row_scale(logits, top):
     return scale_of(logits, splat(logits, top))
 
 
-def exp_logit(z, scale):
+def exp_logit(x, scale):
     """Compute e^q over the power of two of its row: see `vecmath.exp.exp_scaled`."""
-    q, rest = transformed(z, scale.transform)
-    return exp.exp_scaled(q, scale.scale, rest)
+    return exp.exp_scaled(x.q, scale.scale, x.rest)
 
 
-def exp_near_logit(z, scale):
+def exp_near_logit(x, scale):
     """Compute the same in rows that are near: see `vecmath.exp.exp_near`."""
-    q, rest = transformed(z, scale.transform)
-    return exp.exp_near(q, scale.scale, rest)
+    return exp.exp_near(x.q, scale.scale, x.rest)
+
+
+def exp_top(scale):
+    """Compute it of the greatest logits."""
+    return exp_logit(scale.top, scale)
 
 
 def are_near(logits, top, bottom):
     """Whether `exp_near_logit` will do for all logits from `bottom` to `top`, in every lane."""
     transform = transform_of(logits)
-    return exp.is_near(transformed(top, transform)[0], transformed(bottom, transform)[0])
+    return exp.is_near(logit(top, transform).q, logit(bottom, transform).q)
 
 
 def exponent_of(logits, top):
     """Find the exponent of the power of two that the e_j of a row are over, whose greatest logit is a number."""
-    return first_lane(exp.exponent_of(transformed(splat(logits, top), transform_of(logits))[0]))
+    return first_lane(exp.exponent_of(logit(splat(logits, top), transform_of(logits)).q))
 
 
 def has_exponents(logits, top, other):
     """Whether powers of two can tell two greatest logits apart, that are numbers; one of −∞ needs none."""
-    if transform_of(logits) is not None:
-        top, other = (first_lane(transformed(splat(logits, z), transform_of(logits))[0]) for z in (top, other))
+    transform = transform_of(logits)
+    if transform is not None:
+        top, other = (first_lane(logit(splat(logits, z), transform).q) for z in (top, other))
     return (abs(top) <= exp.EXACT) & ((abs(other) <= exp.EXACT) | (abs(other) == math.inf))
 
 
-def top_logit(logits, top):
-    """Compute q of the greatest logits, a vector, in float64."""
-    q, rest = transformed(top, transform_of(logits))
+# Differences from the greatest logit: where there is a scale alone those of z, to be multiplied by it -----------------
+
+
+def wide_top(scale):
+    """Compute q of the greatest logits in float64."""
+    _, q, rest, _ = scale.top
     if rest is None:
         return promote(q)
     rest = where_equal(q - q, splat(q, 0.0), rest, splat(q, 0.0))  # of ∞ it is NaN
     return promote(q) + promote(rest)
 
 
-def gap(logits, top, z):
-    """Compute q_top − q_z of two vectors; where there is a scale alone, over it: see `in_units`."""
-    transform = transform_of(logits)
-    if transform is None or transform.softcap is None:
-        return top - z
-    return demote(_softcap_gap(transform, top, z), z)
+def gap(scale, x):
+    """Compute the greatest logit less others, over the scale alone: see `in_units`."""
+    return _gap(scale.top, x, lambda part: part)
 
 
-def wide_gap(logits, top, z):
+def wide_gap(scale, x):
     """Compute the same in float64."""
-    transform = transform_of(logits)
-    if transform is None or transform.softcap is None:
-        return promote(top) - promote(z)
-    return _softcap_gap(transform, top, z)
+    return _gap(scale.top, x, promote)
+
+
+def _gap(top, x, convert):
+    if x.softcapped is None:
+        return convert(top.z) - convert(x.z)
+    return (convert(top.q) - convert(x.q)) + (convert(top.rest) - convert(x.rest))
 
 
 def block_gap(logits, top, other):
-    """Compute `gap` of two greatest logits that are numbers."""
-    if transform_of(logits) is None:
+    """Compute the same of two numbers."""
+    transform = transform_of(logits)
+    if transform is None or transform.softcap is None:
         return top - other
-    return first_lane(wide_gap(logits, splat(logits, top), splat(logits, other)))
-
-
-def _softcap_gap(transform, top, z):
-    return softcap_gap(top, z, 1.0 if transform.scale is None else transform.scale, transform.softcap)
+    return first_lane(wide_gap(row_scale(logits, top), logit(splat(logits, other), transform)))
 
 
 def in_units(logits, gaps):
@@ -217,9 +231,12 @@ def scale_in(logits, like):
     return splat(like, transform.scale)
 
 
-def slope(logits, z):
-    """Compute ∂q/∂z over the scale, which the factors of gradients contain; None where that is 1 everywhere."""
+def has_slope(logits):
+    """Whether ∂q/∂z differs from logit to logit."""
     transform = transform_of(logits)
-    if transform is None or transform.softcap is None:
-        return None
-    return softcap_slope(z, 1.0 if transform.scale is None else transform.scale, transform.softcap)
+    return transform is not None and transform.softcap is not None
+
+
+def slope(x):
+    """Compute ∂q/∂z over the scale, which the factors of gradients contain; None where that is 1 everywhere."""
+    return None if x.softcapped is None else softcap_slope(x.softcapped)

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..compiling.jit import Doubles, Labels, Line, Mask, Matrix
+from ..compiling.numbers import where
 from ..compiling.staging import staged
 from ..compiling.views import Array
 from ..simd.memory import load_first, store_first
@@ -15,9 +16,17 @@ from .logits import view_results
 class LogitOptions(NamedTuple):
     """What a function of logits is asked for: see `logits`."""
 
-    softcap: float = None
     scale: float = None
     where: Mask = None
+    softcap: float = None  # for `cross_entropy_hvp`
+
+
+class LogProbOptions(NamedTuple):
+    """What a logarithm of probabilities is asked for likewise."""
+
+    scale: float = None
+    where: Mask = None
+    softcap = None
 
 
 class LossOptions(NamedTuple):
@@ -74,8 +83,11 @@ def has_label(options):
 
 @staged
 def label_of(args, row):
-    """Give the label of a row; None where it has class probabilities."""
-    return args.labels[row] if has_label(args.options) else None
+    """Give the label of a row, any class of one that is ignored; None where it has class probabilities."""
+    if not has_label(args.options):
+        return None
+    y = args.labels[row]
+    return where(y == args.options.ignore_index, 0, y) if has_stats(args.options) else y
 
 
 @staged
@@ -84,12 +96,30 @@ def is_ignored(args, row):
     return has_label(args.options) and args.labels[row] == args.options.ignore_index
 
 
+def skips(options):
+    """Whether rows that are ignored are passed over: their statistics would be missing."""
+    return options is not None and has_label(options) and not has_stats(options)
+
+
 @staged
 def leave_out(args, row, start, stop):
     """Give an ignored row no loss and no gradient."""
     args.losses[row] = 0.0
     if args.dlogits is not None:
         args.dlogits.flat[start:stop] = 0
+
+
+@staged
+def is_left_out(args, row):
+    """Whether a row is ignored, of which the statistics are wanted."""
+    return has_stats(args.options) and is_ignored(args, row)
+
+
+@staged
+def leave_out_after(args, row, start, stop):
+    """Leave an ignored row out once its statistics are known."""
+    if is_left_out(args, row):
+        leave_out(args, row, start, stop)
 
 
 @staged

@@ -15,7 +15,7 @@ from ..simd.reduce import count_equal, first_lane, greatest_lane
 from ..simd.vector import drop_lane, greater, lanes_of, less, splat, where_equal
 from ..tuning import LONG_ROW_LEAD, ROW_LEAD
 from .further import add_four_further, add_further, further_of, no_further_sums, values_of
-from .logits import are_near, exp_logit
+from .logits import are_near, exp_logit, exp_top, has_slope, logit
 from .streamed import stream_four, stream_head, stream_rest
 
 
@@ -108,8 +108,8 @@ def exp_sum(exp, logits, row, scale, skip=-1, exps=None, pending=None, following
     """
     start, stop = row.start, row.stop
     width = lanes_of(logits)
-    total = empty_sum(logits)
-    asked = further_of(logits, row.top, options, start if first is None else first)
+    total, transform = empty_sum(logits), scale.transform
+    asked = further_of(scale, options, start if first is None else first)
     sums = no_further_sums(logits, asked)
     top, ties = splat(logits, row.top), 0
     m_next = splat(logits, -math.inf)
@@ -117,14 +117,15 @@ def exp_sum(exp, logits, row, scale, skip=-1, exps=None, pending=None, following
     if pending is not None:
         done = stream_head(pending)
     i = start
-    while i + 4 * width <= stop:
+    while not has_slope(logits) and i + 4 * width <= stop:  # of a softcap the code for one vector is long enough
         for k in range(0, 4 * width, width):
             prefetch(logits, i + k + ahead)
             if following is not None:
                 m_next = greater(load(logits, i + k + following), m_next)
         z0, z1 = load(logits, i), load(logits, i + width)
         z2, z3 = load(logits, i + 2 * width), load(logits, i + 3 * width)
-        e0, e1, e2, e3 = exp(z0, scale), exp(z1, scale), exp(z2, scale), exp(z3, scale)
+        x0, x1, x2, x3 = (logit(z0, transform), logit(z1, transform), logit(z2, transform), logit(z3, transform))
+        e0, e1, e2, e3 = exp(x0, scale), exp(x1, scale), exp(x2, scale), exp(x3, scale)
         if exps is not None:
             here = exps.at + i - start
             store(exps.values, here, e0)
@@ -132,7 +133,7 @@ def exp_sum(exp, logits, row, scale, skip=-1, exps=None, pending=None, following
             store(exps.values, here + 2 * width, e2)
             store(exps.values, here + 3 * width, e3)
         if asked is not None:
-            sums = add_four_further(sums, asked, i, (z0, z1, z2, z3), (e0, e1, e2, e3))
+            sums = add_four_further(sums, asked, i, (x0, x1, x2, x3), (e0, e1, e2, e3))
         if skip is None:
             ties += count_equal(z0, top) + count_equal(z1, top) + count_equal(z2, top) + count_equal(z3, top)
             e0, e1 = drop_equal(e0, z0, top), drop_equal(e1, z1, top)
@@ -151,9 +152,11 @@ def exp_sum(exp, logits, row, scale, skip=-1, exps=None, pending=None, following
         if following is not None:
             m_next = greater(load_first(logits, i + following, stop - i, -math.inf), m_next)
         z = load_first(logits, i, stop - i, -math.inf)
-        e = exp_logit(z, scale)  # zero for what is no entry
+        x = logit(z, transform)
+        e = exp_logit(x, scale)  # zero for what is no entry
         if asked is not None:  # before e_j takes the place of z_j; what is no entry is as great as the maximum
-            sums = add_further(sums, asked, i, stop - i, load_first(logits, i, stop - i, row.top), e)
+            like_top = logit(load_first(logits, i, stop - i, row.top), transform)
+            sums = add_further(sums, asked, i, stop - i, like_top, e)
         if exps is not None:
             store_first(exps.values, exps.at + i - start, stop - i, e)
         if skip is None:
@@ -167,7 +170,7 @@ def exp_sum(exp, logits, row, scale, skip=-1, exps=None, pending=None, following
         stream_rest(pending, done)
     value = sum_of(total)
     if skip is None:
-        value += (ties - 1) * first_lane(exp_logit(top, scale))
+        value += (ties - 1) * first_lane(exp_top(scale))
     return ExpSums(value, greatest_lane(m_next), *values_of(sums))
 
 

@@ -10,7 +10,7 @@ from ..simd.reduce import count_equal, first_lane
 from ..simd.vector import broadcast, is_double, lanes_of, lone, splat
 from ..vecmath.double_double import ExpSum, add_exp, log1p_double_double, settled
 from ..vecmath.log1p import log1p
-from .logits import exp_logit, scale_of, transform_of, transformed
+from .logits import exp_logit, exp_top, logit, scale_of, transform_of
 from .passes import Row, drop_equal, row_max
 from .whole import CANCELS, log_sum_row, row_top
 
@@ -36,9 +36,9 @@ def _log_sum_in_float64(logits, row):
     others, ties = empty_sum(top), 0
     for i in range(row.start, row.stop, lanes_of(logits)):
         z = promote(load_first(logits, i, row.stop - i, -math.inf))
-        others = add_to_sum(others, drop_equal(exp_logit(z, scale), z, top))
+        others = add_to_sum(others, drop_equal(exp_logit(logit(z, scale.transform), scale), z, top))
         ties += count_equal(z, top)
-    quotient = broadcast(lone(sum_of(others)), top) / exp_logit(top, scale)
+    quotient = broadcast(lone(sum_of(others)), top) / exp_top(scale)
     return first_lane(log1p(quotient + splat(top, ties - 1)))
 
 
@@ -48,7 +48,8 @@ def _double_double_logsumexp(logits, start, stop):
     lanes = lanes_of(logits)  # which share the −1
     running = ExpSum(splat(logits, -1 / lanes), empty_sum(logits))
     for i in range(start, stop, lanes):
-        running = add_exp(running, *transformed(load_first(logits, i, stop - i, -math.inf), transform_of(logits)))
+        x = logit(load_first(logits, i, stop - i, -math.inf), transform_of(logits))
+        running = add_exp(running, x.q, x.rest)
     parts = Sum(*settled(running))
     x = sum_of(parts)  # one float64, so what it rounds off is asked for afterwards
     rest = sum_of(add_to_sum(parts, splat(logits, -x / lanes)))

@@ -83,7 +83,7 @@ def store_stats(args, row, found):
 
 @staged
 def store_found(args, row, found):
-    """Store a row's loss and its statistics."""
+    """Store a row's loss and its statistics; an ignored row's loss is left to `leave_out_after`."""
     store_loss(args, row, first_lane(found.loss))
     store_stats(args, row, found)
 

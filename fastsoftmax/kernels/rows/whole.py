@@ -14,21 +14,21 @@ from ..simd.vector import fma, is_double, lone, splat
 from ..vecmath.log1p import log1p_quotient
 from ..vecmath.quotient import multiply, row_quotient
 from .logits import (
-    Transform,
     exp_logit,
-    gap,
+    exp_top,
     in_units,
+    logit,
     row_scale,
     scale_in,
     scale_of,
-    top_logit,
     transform_of,
     wide_gap,
+    wide_top,
 )
 from .loss import RowSums, leaves_out_top, row_loss
 from .options import has_stats
 from .passes import Row, exp_sum, row_max
-from .stats import Prediction, predict, settled_prediction, store_stats
+from .stats import Prediction, predict, settled_prediction
 from .streamed import Pending, store_row, stream_row
 from .targets import weight_of_class
 
@@ -65,7 +65,7 @@ def log_sum_row(logits, row, pending=None, following=None):
         top = splat(logits, row.top)
         scale = scale_of(logits, top)
         sums = exp_sum(exp_logit, logits, row, scale, None, None, pending, following)
-        log_sum, m_next = log_sum_of(logits, sums.others, first_lane(exp_logit(top, scale))), sums.next_top
+        log_sum, m_next = log_sum_of(logits, sums.others, first_lane(exp_top(scale))), sums.next_top
     return log_sum, m_next
 
 
@@ -86,7 +86,7 @@ def nan_or_zero(logits, start, stop):
 
 def row_top(logits, top):
     """Compute q of a row's greatest logit."""
-    return top if transform_of(logits) is None else first_lane(top_logit(logits, splat(logits, top)))
+    return top if transform_of(logits) is None else first_lane(wide_top(row_scale(logits, top)))
 
 
 @staged
@@ -105,7 +105,7 @@ def logsumexp_row(logits, row, following):
         top = splat(logits, row.top)
         scale = scale_of(logits, top)
         sums = exp_sum(exp_logit, logits, row, scale, following=following)
-        e_top = first_lane(exp_logit(top, scale))  # not before: the loop has a register more then
+        e_top = first_lane(exp_top(scale))  # not before: the loop has a register more then
         total, m_next = sums.others, sums.next_top
         log_sum = log_sum_of(logits, total - e_top, e_top)
         share = e_top / total
@@ -133,20 +133,18 @@ class LogSums(NamedTuple):
 
     top: Vector  # the greatest logit
     log_sum: Vector  # log Σ_j e^(q_j − m)
-    transform: Transform | None
+    scale: Vector | None
 
 
 def log_sums(logits, top, log_sum):
     """Prepare `log_probability` for a row."""
-    return LogSums(splat(logits, top), splat(logits, log_sum), transform_of(logits))
+    return LogSums(splat(logits, top), splat(logits, log_sum), scale_in(logits, logits))
 
 
 def log_probability(z, j, left, sums):
     """Compute log a_j = (q_j − m) − log Σ_s e^(q_s − m)."""
-    if sums.transform is None:
-        return (z - sums.top) - sums.log_sum
-    below, scale = splat(z, 0.0) - gap(sums, sums.top, z), scale_in(sums, z)
-    return below - sums.log_sum if scale is None else fma(below, scale, -sums.log_sum)
+    below = z - sums.top
+    return below - sums.log_sum if sums.scale is None else fma(below, sums.scale, -sums.log_sum)
 
 
 # Cross entropy -------------------------------------------------------------------------------------------------------
@@ -179,19 +177,18 @@ def loss_from_sums(logits, row, found, scale, sums, options, exps=None):
 
     `exps` is the place where e_j are, if the logits are there no more.
     """
-    top, z_label = splat(logits, row.top), found.z_label
-    labelled = z_label is not None
-    at_label = splat(logits, z_label) if labelled else None
+    labelled = found.z_label is not None
+    label = logit(splat(logits, found.z_label), scale.transform) if labelled else None
     w_label = weight_of_class(options, found.y) if labelled else None
     prediction = found.prediction
     if prediction is not None:
         values, start = (logits, row.start) if exps is None else (exps.values, exps.at)
         prediction = settled_prediction(prediction, sums.others, row.top, values, start, start + (row.stop - row.start))
     of_row = RowSums(
-        _lone(top_logit(logits, top)),
-        in_units(logits, _lone(wide_gap(logits, top, at_label))) if labelled else None,
-        _lone(exp_logit(top, scale)),
-        _lone(exp_logit(at_label, scale)) if labelled else None,
+        _lone(wide_top(scale)),
+        in_units(logits, _lone(wide_gap(scale, label))) if labelled else None,
+        _lone(exp_top(scale)),
+        _lone(exp_logit(label, scale)) if labelled else None,
         lone(sums.others),
         None if w_label is None else lone(w_label),
         None if sums.shortfall is None else in_units(logits, lone(sums.shortfall)),
@@ -214,10 +211,3 @@ def cross_entropy_row(logits, row, y, options, exps=None, pending=None, followin
     skip = skip_of(options, row.start, y)
     sums = exp_sum(exp_logit, logits, row, scale, skip, exps, pending, following, options)
     return loss_from_sums(logits, row, found, scale, sums, options), sums.next_top
-
-
-@noinline
-def store_ignored_stats(args, logits, index, start, stop):
-    """Store the statistics of a row that is ignored."""
-    row = Row(start, stop, row_max(logits, start, stop))
-    store_stats(args, index, cross_entropy_row(logits, row, 0, args.options)[0])
