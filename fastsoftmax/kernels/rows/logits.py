@@ -139,7 +139,7 @@ def scale_of(logits, top):
     """Prepare exponentials of rows whose greatest logits are the vector `top`."""
     transform = transform_of(logits)
     top = logit(top, transform)
-    return LogitScale(exp.scale_of(top.q), top, transform)
+    return LogitScale(exp.scale_of(top.q, top.rest), top, transform)
 
 
 def row_scale(logits, top):

@@ -66,6 +66,7 @@ class Scale(NamedTuple):
     shift: Vector
     bias: Vector
     floor: Vector
+    shift_rest: Vector | None  # what the shift has rounded off
 
 
 def exponent_of(z):
@@ -73,17 +74,18 @@ def exponent_of(z):
     return fma(z, log2_e(z), _round(z)) - _round(z)
 
 
-def scale_of(top):
-    """Prepare e^z for rows whose greatest logits are `top`: a scale for `exp_scaled`.
+def scale_of(top, rest=None):
+    """Prepare e^z for rows whose greatest logits are `top`, with what they have rounded off: a scale for `exp_scaled`.
 
     e^(z − top) would round z − top, which costs up to |z − top|/2 ulp. Dividing by a power of two near e^top instead
     rounds nothing. Sums over the row and quotients of its entries do not see which power it was.
     """
     shift = where_greater(magnitude(top), _exact(top), top, zero(top))
+    shift_rest = None if rest is None else where_greater(magnitude(top), _exact(top), rest, zero(top))
     top = top - shift
     power = exponent_of(top)
     floor = top - _depth(top) if AVX512 else (power + _lowest_power(top)) * ln2(top)
-    return Scale(shift, _round_to_power(top) - power * _steps(top), floor)
+    return Scale(shift, _round_to_power(top) - power * _steps(top), floor, shift_rest)
 
 
 def is_near(top, bottom):
@@ -103,11 +105,14 @@ def exp_scaled(z, scale, rest=None):
     and for −∞ it is 0, without AVX-512 from 133 (754) below on; NaN for NaN, and for every z if the maximum is not
     finite.
     """
-    z = z - scale.shift
-    if AVX512:
-        return zero_below(exp_near(z, scale, rest), z, scale.floor)
-    rest = None if rest is None else zero_below(rest, z, scale.floor)  # of −∞ it is NaN
-    return exp_near(greater(scale.floor, z), scale, rest)
+    key = z = z - scale.shift
+    if not AVX512:
+        z = greater(scale.floor, z)
+    if rest is not None:
+        rest = rest - scale.shift_rest
+        rest = rest if AVX512 else zero_below(rest, key, scale.floor)  # of −∞ it is NaN
+        z, rest = z + rest, rest - ((z + rest) - z)  # of large logits it is not small
+    return zero_below(exp_near(z, scale, rest), key, scale.floor) if AVX512 else exp_near(z, scale, rest)
 
 
 def exp_near(z, scale, rest=None):
