@@ -18,7 +18,7 @@ FIELDS = {
     "class_weight": ("class_weight",),
     "sample_weight": ("sample_weight",),
     "label_smoothing": ("label_smoothing", "mean_weight"),
-    "label_probs": ("label_smoothing", "label_probs"),
+    "label_probs": ("label_probs",),
     "z_loss": ("z_loss",),
     "softcap": ("softcap",),
     "scale": ("scale",),
@@ -134,8 +134,8 @@ def _checked(
     smoothing = _number("label_smoothing", asked.label_smoothing, 1.0, "from 0 to 1")
     if probs is not None:
         probs = _probs_in(dtype, probs, shape, axis)
-        values |= {"label_smoothing": smoothing, "label_probs": probs}
-    elif smoothing:
+        values["label_probs"] = probs
+    if smoothing:
         w = values.get("class_weight")
         mean_weight = 1.0 if w is None else HELPERS.total_class_weight.serial(w) / n_classes
         values |= {"label_smoothing": smoothing, "mean_weight": mean_weight}

@@ -34,27 +34,23 @@ def probabilities_of(y, classes, dtype):
 
 def mask_of(y, classes, kind):
     """Which classes each row has."""
+    rows = np.arange(len(y))
     where = np.random.default_rng([len(y), classes, 2]).random((len(y), classes)) > 1 / 3
-    if kind == "kept":
-        where[np.arange(len(y)), y] = True
-    else:
-        where[::3, :] |= ~where.any(axis=1, keepdims=True)[::3]
-        where[np.arange(len(y))[::3], y[::3]] = False
+    where[rows, y] = True if kind == "kept" else rows % 3 > 0
     return where
 
 
 def with_arrays(options, y, classes, dtype):
     """Options of rows with these labels, with arrays in place of True; `labels` among them."""
     options = dict(options)
-    given = {"labels": probabilities_of(y, classes, dtype) if options.pop("probabilities", False) else y}
-    for name, value in options.items():
-        if name == "where":
-            given[name] = mask_of(y, classes, value)
-        elif value is True and name.endswith("weight"):
-            given[name] = weights_of(*((classes, dtype) if name == "class_weight" else (len(y), np.float64)))
-        else:
-            given[name] = value
-    return given
+    labels = probabilities_of(y, classes, dtype) if options.pop("probabilities", False) else y
+    if "where" in options:
+        options["where"] = mask_of(y, classes, options["where"])
+    if "class_weight" in options:
+        options["class_weight"] = weights_of(classes, dtype)
+    if "sample_weight" in options:
+        options["sample_weight"] = weights_of(len(y), np.float64)[::-1].copy()
+    return {"labels": labels, **options}
 
 
 def of_rows(options, rows):
@@ -117,7 +113,8 @@ def exactly(
     q = slope * z.astype(wide)
     if softcap is not None:
         cap = wide.type(dtype(softcap))
-        q, slope = cap * np.tanh(q / cap), slope / np.cosh(q / cap) ** 2
+        with np.errstate(over="ignore"):
+            q, slope = cap * np.tanh(q / cap), slope / np.cosh(q / cap) ** 2
 
     predictions = np.where(where, z, -np.inf).argmax(axis=1)
     m = q[rows, predictions]

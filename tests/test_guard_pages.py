@@ -56,7 +56,7 @@ def arrays(name, rows, features, classes, dtype):
     return {argument: array for argument, array in known.items() if argument in taken}
 
 def all_options(name, args, weights, more):
-    """The sets of options that a function takes whose arrays are as long as the logits, or as their rows."""
+    # Some that go together, with an array as long as the logits in each.
     mask = {"where": more["where"]} if "where" in more else {}
     if "labels" not in args:
         return [{"scale": 0.7, **mask}] if mask else []

@@ -9,7 +9,6 @@ from fastsoftmax.kernels.compiling.dispatchers import DISPATCHERS
 from tests.definition import probabilities_of
 
 INF, NAN = np.inf, np.nan
-LOSSES = ["cross_entropy", "cross_entropy_with_grad"]
 
 
 def problem(shape, dtype):
@@ -120,16 +119,15 @@ def test_spoilt_rows(classes, dtype, twin):
 
 @pytest.mark.usefixtures("regime")
 @pytest.mark.parametrize("classes", [10, 130])
-def test_of_classes_that_are_left_out_do_not_matter(classes, dtype, twin, results, assert_same_bits):
+def test_of_classes_that_are_left_out_do_not_matter(classes, dtype, twin, assert_same_bits):
     """They are no part of the target, whatever they are."""
     z, _, p = problem((35, classes), dtype)
     where = np.random.default_rng(0).random(p.shape) < 0.6
     where[:, 0] = True
     other = np.where(where, p, np.random.default_rng(1).random(p.shape)).astype(dtype)
     none = np.where(where, p, 0).astype(dtype)
-    for name in LOSSES:
-        got, want = (results(getattr(fs, name)(z, each, where=where)) for each in (other, none))
-        assert_same_bits(got, want)
+    got, want = (fs.cross_entropy_with_grad(z, each, where=where) for each in (other, none))
+    assert_same_bits(got, want)
     loss, dlogits = fs.cross_entropy_with_grad(np.where(where, z, NAN), p, where=where)
     assert np.isfinite(loss)
     assert (dlogits[~where] == 0).all()

@@ -14,6 +14,7 @@ from fastsoftmax import reference
 from fastsoftmax.kernels import operations, tuning
 from fastsoftmax.kernels.compiling.jit import Kernel
 from fastsoftmax.kernels.regimes import ProductKernels, RowKernels
+from tests.definition import mask_of, with_arrays
 
 CLASSES = [1, 2, 3, 10, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 130, 1000]
 ROW_BY_ROW = [
@@ -324,6 +325,38 @@ def test_same_bits_on_any_number_of_threads(dtype, arguments, force, assert_same
         for reduction in ("mean", "sum")
         if name.startswith("cross_entropy") and name in some
     ]
+    by_threads = on_one_to_five_threads(calls)
+    force("serial")
+    want = [getattr(fs, name)(**args) for name, args in calls]
+    for threads, got in enumerate(by_threads, start=1):
+        for (name, _), a, b in zip(calls, got, want, strict=True):
+            assert_same_bits(a, b, f"{name}, {threads} threads")
+
+
+# What each row has its own of, masks and probabilities and statistics, is in these.
+WITH_OPTIONS = [
+    {"softcap": 30.0, "scale": 0.7, "where": "kept", "sample_weight": True, "z_loss": 0.5},
+    {"return_stats": True, "softcap": 5.0, "probabilities": True, "label_smoothing": 0.1},
+]
+
+
+def test_same_bits_on_any_number_of_threads_with_options(arguments, force, assert_same_bits):
+    """Every regime and the head, rows of each of which are shared among the threads."""
+    calls = []
+    for rows, classes in ((5_003, 10), (301, 130), (1, 2**21 + 77)):
+        z = np.random.default_rng(classes).standard_normal((rows, classes)).astype(np.float32)
+        y = np.random.default_rng(rows).integers(classes, size=rows)
+        of_logits = {"logits": z, "scale": 0.7, "where": mask_of(y, classes, "kept")}
+        calls += [(name, of_logits) for name in ("softmax", "log_softmax", "logsumexp")]
+        for options in WITH_OPTIONS:
+            args = {"logits": z, **with_arrays(options, y, classes, np.float32)}
+            calls += [("cross_entropy", args | {"reduction": "none"}), ("cross_entropy_with_grad", args)]
+            if "return_stats" not in options and rows > 1:
+                calls += [("cross_entropy_hvp", args | {"vector": z})]
+            if rows > 1:
+                layer = arguments(rows, classes, np.float32, 9)["linear_cross_entropy"]
+                args = {**layer, **{name: value for name, value in args.items() if name not in ("logits", "where")}}
+                calls += [("linear_cross_entropy", args), ("linear_cross_entropy_with_grad", args)]
     by_threads = on_one_to_five_threads(calls)
     force("serial")
     want = [getattr(fs, name)(**args) for name, args in calls]

@@ -16,6 +16,7 @@ import pytest
 from fastsoftmax.kernels.compiling.jit import probe
 from fastsoftmax.kernels.compiling.numbers import Number
 from fastsoftmax.kernels.gemm import micro_tile
+from fastsoftmax.kernels.rows.logits import LogitView
 from fastsoftmax.kernels.simd import accumulate, memory, reduce, transpose, vector
 from fastsoftmax.kernels.simd.convert import demote, promote
 from fastsoftmax.kernels.simd.vector import broadcast, lanes_in, lanes_of, lone, splat
@@ -72,6 +73,15 @@ def without(lane):
     return lambda a, b, c: np.where(np.arange(a.shape[1]) == lane, 0, a)
 
 
+def with_lane(a, lane, number):
+    return np.where(np.arange(a.shape[1]) == lane, np.asarray(number, a.dtype), a)
+
+
+def first_where(found):
+    """The first column in which each row is true, as a column; their count if there is none."""
+    return np.where(found.any(1), found.argmax(1), found.shape[1])[:, None]
+
+
 COEFFICIENTS = (1.5, -0.1, 0.7), (1.5, -0.2, 0.3)
 
 
@@ -102,6 +112,20 @@ VECTORS = {
     "drop_lane, the first": (lambda a, b, c: vector.drop_lane(a, 0), without(0)),
     "drop_lane": (lambda a, b, c: vector.drop_lane(a, 5), without(5)),
     "drop_lane, none": (lambda a, b, c: vector.drop_lane(a, 16), lambda a, b, c: a),
+    "set_lane, the first": (
+        lambda a, b, c: vector.set_lane(a, 0, reduce.first_lane(b)),
+        lambda a, b, c: with_lane(a, 0, b[:, :1]),
+    ),
+    "set_lane": (lambda a, b, c: vector.set_lane(a, 5, 0.1), lambda a, b, c: with_lane(a, 5, 0.1)),
+    "set_lane, none": (lambda a, b, c: vector.set_lane(a, 16, 0.1), lambda a, b, c: a),
+    "set_lane of a match": (
+        lambda a, b, c: vector.set_lane(a, reduce.matching_lane(b, c), reduce.first_lane(c)),
+        lambda a, b, c: with_lane(a, first_where(b == c), c[:, :1]),
+    ),
+    "set_lane before a match": (
+        lambda a, b, c: vector.set_lane(a, reduce.matching_lane(b, c) - 1, -0.0),
+        lambda a, b, c: with_lane(a, first_where(b == c) - 1, -0.0),
+    ),
     "splat of a constant": (lambda a, b, c: splat(a, 0.1), lambda a, b, c: by_lanes(a, 0.1)),
     "splat of a lane": (lambda a, b, c: splat(a, reduce.first_lane(b)), lambda a, b, c: by_lanes(a, b[:, :1])),
     "splat of a float64": (
@@ -260,7 +284,12 @@ NUMBERS = {
     "count_equal": (lambda a, b, c: reduce.count_equal(a, b), lambda a, b, c: (a == b).sum(1)),
     "matching_lane": (
         lambda a, b, c: reduce.matching_lane(a, b),
-        lambda a, b, c: np.where((a == b).any(1), (a == b).argmax(1), a.shape[1]),
+        lambda a, b, c: first_where(a == b)[:, 0],
+    ),
+    "first_not_below": (lambda a, b, c: reduce.first_not_below(a, b), lambda a, b, c: first_where(~(a < b))[:, 0]),
+    "first_not_below the greatest": (
+        lambda a, b, c: reduce.first_not_below(a, splat(a, reduce.greatest_lane(a))),
+        lambda a, b, c: first_where(~(a < folded(a, lambda low, high: np.where(low > high, low, high))[:, None]))[:, 0],
     ),
     "sum_of": (
         lambda a, b, c: accumulate.sum_of(kernel_total_of(a, b)),
@@ -482,6 +511,24 @@ MEMORY = {
         lambda source, row, n: memory.store_first(row, 3, 20, memory.load(source, 5)),
         lambda source, row, n: put(row, 3, source[5:], lanes_in(row.dtype)),
     ),
+    "zero_from": (
+        lambda source, row, n: memory.store(row, 3, memory.zero_from(memory.load(source, 5), n)),
+        lambda source, row, n: put(row, 3, first(source[5 : 5 + lanes_in(row.dtype)], n, 0)),
+    ),
+    "zero_from all but one, and all": (
+        lambda source, row, n: store_all(row, [memory.zero_from(memory.load(source, 5), k) for k in known_counts(row)]),
+        lambda source, row, n: put(
+            row, 0, np.ravel([first(source[5:][: lanes_in(row.dtype)], k, 0) for k in known_counts(row)])
+        ),
+    ),
+    "an element": (
+        lambda source, row, n: row.__setitem__(n, source[n + 1]),
+        lambda source, row, n: put(row, n, source[n + 1 :], 1),
+    ),
+    "zeros": (
+        lambda source, row, n: row.__setitem__(slice(3, n + 3), 0),
+        lambda source, row, n: put(row, 3, np.zeros(n)),
+    ),
     "stream": (streamed, lambda source, row, n: put(row, lanes_in(row.dtype), source[5:], lanes_in(row.dtype))),
     "overlap": (
         lambda source, row, n: row.__setitem__(n, memory.overlap(source[0:n], source[5:9])),
@@ -534,39 +581,106 @@ MEMORY = {
 }
 
 
-def write_memory(source, targets, n):
-    for k, (operation, _) in enumerate(MEMORY.values()):
-        operation(source, targets[k], n)
+# What is no plain array: a source and a row of targets with a mask, what they are where it is 0, and what else.
+VIEWS = {
+    "arrays": (None, None),
+    "views": ({"fill": -math.inf}, {"fill": 0.5}),
+    "a view of what is kept": ({"fill": -3.0, "kept": 0.0}, None),
+}
+OF_ARRAYS = ("overlap", "broadcast", "load_several", "load_tile", "store_tile", "store_lane")
+OF_WHOLE_VECTORS = ("load and store", "stream", "transpose")
 
 
-@probe
-def compiled_memory(source, targets, n):
-    write_memory(source, targets, n)
+def operations_of(view):
+    """The operations that take such arrays; what is kept fills whole vectors, or is 0."""
+    return [
+        name
+        for name in MEMORY
+        if view == "arrays"
+        or (not name.startswith(OF_ARRAYS) and (view == "views" or name.startswith(OF_WHOLE_VECTORS)))
+    ]
 
 
 @functools.cache
-def memory_after(dtype, n):
-    """The source, and the rows by name; what is not stored to is −1."""
-    source = np.random.default_rng(1).standard_normal(SIZE).astype(dtype)
-    space = np.full(len(MEMORY) * SIZE + 64, -1, dtype)
+def compiled_memory(view):
+    of_source, of_targets = VIEWS[view]
+
+    def viewed(array, mask, options):
+        return array if options is None else LogitView(array, mask, **options)
+
+    def write(source, targets, mask, n):
+        for k, name in enumerate(operations_of(view)):
+            MEMORY[name][0](viewed(source, mask, of_source), viewed(targets[k], mask, of_targets), n)
+
+    @probe
+    def kernel(source, targets, mask, n):
+        write(source, targets, mask, n)
+
+    return kernel
+
+
+@functools.cache
+def memory_after(view, dtype, n):
+    """The source, the mask, and the rows by name; what is not stored to is −1."""
+    rng, names = np.random.default_rng(1), operations_of(view)
+    source, mask = rng.standard_normal(SIZE).astype(dtype), rng.choice([0, 1, 255], SIZE).astype(np.uint8)
+    space = np.full(len(names) * SIZE + 64, -1, dtype)
     start = -space.ctypes.data % 64 // space.itemsize  # rows at multiples of 64 bytes
-    targets = space[start:][: len(MEMORY) * SIZE].reshape(-1, SIZE)
-    compiled_memory.serial(source, targets, n)
-    return source, dict(zip(MEMORY, targets, strict=True))
+    targets = space[start:][: len(names) * SIZE].reshape(-1, SIZE)
+    compiled_memory(view).serial(source, targets, mask, n)
+    return source, mask, dict(zip(names, targets, strict=True))
+
+
+def seen(array, mask, options):
+    """An array as a view has it."""
+    return array if options is None else np.where(mask, options.get("kept", array), options["fill"]).astype(array.dtype)
 
 
 @BOTH
-@pytest.mark.parametrize("name", MEMORY)
-def test_memory(name, dtype, assert_same_bits):
+@pytest.mark.parametrize(("view", "name"), [(view, name) for view in VIEWS for name in operations_of(view)])
+def test_memory(view, name, dtype, assert_same_bits):
     """For each number of elements up to more than there are lanes."""
+    of_source, of_targets = VIEWS[view]
     for n in range(35):
-        source, targets = memory_after(dtype, n)
+        source, mask, targets = memory_after(view, dtype, n)
         want = np.full(SIZE, -1, dtype)
-        MEMORY[name][1](source, want, n)
+        MEMORY[name][1](seen(source, mask, of_source), want, n)
+        if name != "zeros":  # which pass by the mask
+            want = np.where(want == -1, want, seen(want, mask, of_targets))
         assert_same_bits(targets[name], want, f"{name} {n}")
 
 
-# float64 lanes from integers, and beside float32 ones -------------------------------------------------------------
+# Masks of bytes as lanes, and how many lanes count
+ALLOWED = {
+    "some": lambda n, lanes: n,
+    "a known number": lambda n, lanes: 5,
+    "all but one": lambda n, lanes: lanes - 1,
+    "all": lambda n, lanes: lanes,
+}
+
+
+def write_allowed(mask, results, n):
+    for k, count in enumerate(ALLOWED.values()):
+        allowed = memory.load_allowed(mask, 3, count(n, lanes_of(results)), results)
+        memory.store(results, k * lanes_of(results), allowed)
+
+
+@probe
+def compiled_allowed(mask, results, n):
+    write_allowed(mask, results, n)
+
+
+@BOTH
+def test_load_allowed(dtype, assert_same_bits):
+    mask, lanes = np.random.default_rng(0).choice([0, 1, 255], 32).astype(np.uint8), lanes_in(dtype)
+    for n in range(20):
+        results = np.empty((len(ALLOWED), lanes), dtype)
+        compiled_allowed.serial(mask, results.reshape(-1), n)
+        want = [first(mask[3 : 3 + lanes] != 0, count(n, lanes), 0) for count in ALLOWED.values()]
+        assert_same_bits(results, np.array(want, dtype), f"{n}")
+
+
+# float64 lanes from integers and to them, and beside float32 ones -------------------------------------------------
 
 # (lanes, how many of them count, if that is known when the kernel is compiled)
 INTEGERS = [(lanes, known) for lanes in (1, 8, 16) for known in (None, 0, 5, lanes)]
@@ -590,6 +704,27 @@ def test_load_integers(n, assert_same_bits):
         put(row, 0, first(integers[3 : 3 + lanes].astype(np.float64), n if known is None else known, 0))
     compiled_integers.serial(integers, results.reshape(-1), n)
     assert_same_bits(results, want)
+
+
+def write_to_integers(values, results, n):
+    for k, (lanes, known) in enumerate(INTEGERS):
+        memory.store_integers(results, 16 * k, n if known is None else known, memory.load(values, 3, lanes))
+
+
+@probe
+def compiled_to_integers(values, results, n):
+    write_to_integers(values, results, n)
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 7, 8, 9, 15, 16, 17])
+def test_store_integers(n):
+    """What is not whole is cut off."""
+    values = np.random.default_rng(n).standard_normal(32) * 10.0 ** np.arange(-14, 18)
+    results, want = np.full((2, len(INTEGERS), 16), -1)
+    for row, (lanes, known) in zip(want, INTEGERS, strict=True):
+        put(row, 0, values[3 : 3 + lanes].astype(np.int64), n if known is None else known)
+    compiled_to_integers.serial(values, results.reshape(-1), n)
+    np.testing.assert_array_equal(results, want)
 
 
 @probe
@@ -619,6 +754,7 @@ REFUSED = {
     "where_equal": lambda a, b: vector.where_equal(lone(0.0), lone(1.0), memory.load(b, 0), lone(0.0)),
     "zero_below": lambda a, b: vector.zero_below(memory.load(a, 0), memory.load(b, 0), memory.load(b, 0)),
     "count_equal": lambda a, b: reduce.count_equal(memory.load(a, 0), memory.load(b, 0)),
+    "first_not_below": lambda a, b: reduce.first_not_below(memory.load(a, 0), memory.load(b, 0)),
     "two_sum": lambda a, b: accumulate.two_sum(memory.load(b, 0), memory.load(b, 0), lone(0.0)),
     "add_to_sum": lambda a, b: accumulate.add_to_sum(accumulate.empty_sum(b), lone(0.0)),
     "store": lambda a, b: memory.store(a, 0, memory.load(b, 0)),

@@ -314,3 +314,32 @@ other.join()
 print(all(right))
 """
     assert run_python("-c", code, NUMBA_THREADING_LAYER="workqueue") == "True"
+
+
+def test_callers_at_once_have_arrays_of_their_own(run_python, layer):
+    """Masks, probabilities and statistics: each caller's are other ones."""
+    code = """
+import threading
+from concurrent.futures import ThreadPoolExecutor
+import numba, numpy as np
+import fastsoftmax as fs
+rng = np.random.default_rng(0)
+z = rng.normal(size=(600, 130)).astype(np.float32)
+masks, probs = rng.random((8, 600, 130)) < 0.6, rng.random((8, 600, 130)).astype(np.float32)
+start = threading.Barrier(8)
+def bits(i):
+    options = {"scale": 0.7, "where": masks[i], "reduction": "none"}
+    loss, dlogits, stats = fs.cross_entropy_with_grad(z, np.full(600, i), **options, return_stats=True)
+    more, dmore, found = fs.cross_entropy_with_grad(
+        z, probs[i], softcap=5.0, label_smoothing=0.1, reduction="none", return_stats=True
+    )
+    return b"".join(array.tobytes() for array in (loss, dlogits, *stats, more, dmore, *found))
+def at_once(i):
+    start.wait()
+    return [bits(i) == expected[i] for _ in range(10)]
+numba.set_num_threads(1)
+expected = [bits(i) for i in range(8)]
+with ThreadPoolExecutor(8) as executor:
+    print(all(same for many in executor.map(at_once, range(8)) for same in many), len(set(expected)))
+"""
+    assert run_python("-c", code, **layer).splitlines()[-1] == "True 8"

@@ -14,8 +14,8 @@ from fastsoftmax.kernels.compiling.jit import probe
 from fastsoftmax.kernels.compiling.target import AVX512
 from fastsoftmax.kernels.simd.convert import demote, promote
 from fastsoftmax.kernels.simd.memory import load, store
-from fastsoftmax.kernels.simd.vector import lanes_of, lone
-from fastsoftmax.kernels.vecmath import double_double, exp, exponents, log1p, powers, quotient
+from fastsoftmax.kernels.simd.vector import lanes_of, lone, splat
+from fastsoftmax.kernels.vecmath import double_double, exp, exponents, log1p, powers, quotient, softcap
 
 mpmath = pytest.importorskip("mpmath")
 coefficients = pytest.importorskip("benchmarks.coefficients")
@@ -31,7 +31,8 @@ def stated(function, dtype=np.float64):
     (statement,) = re.findall(r"Maximum error: (.*?)\. Valid range: ", " ".join(function.__doc__.split()))
     number = r"(\d[\d.]*(?:e-?\d+)?)"
     figures = {
-        where: float(figure) for figure, where in re.findall(rf"{number}(?: ulp)?((?: in| without) \S+\b)", statement)
+        where: float(figure)
+        for figure, where in re.findall(rf"{number}(?: ulp(?: of the softcap)?)?((?: in| without) \S+\b)", statement)
     }
     if not figures:
         return float(re.match(rf"{number} ulp", statement)[1])
@@ -46,12 +47,12 @@ def units(exact, dtype):
     return np.array([mpmath.ldexp(1, max(mpmath.mag(x) - 1 - info.nmant, least) if x else least) for x in exact])
 
 
-def errors(got, exact, dtype):
-    """How far numbers, or sums of several arrays, are from a list of mpf, in ulp of a dtype."""
+def errors(got, exact, dtype, of=None):
+    """How far numbers, or sums of several arrays, are from a list of mpf, in ulp of a dtype: theirs, or of others."""
     with mp.workprec(PRECISION):
         parts = [map(mpf, part.tolist()) for part in (got if isinstance(got, tuple) else (got,))]
         off = [abs(sum(values) - x) for x, *values in zip(exact, *parts, strict=True)]
-        return np.array([float(x / unit) for x, unit in zip(off, units(exact, dtype), strict=True)])
+        return np.array([float(x / unit) for x, unit in zip(off, units(of or exact, dtype), strict=True)])
 
 
 def exactly(function, *arguments):
@@ -165,6 +166,90 @@ def test_exp_of_zero(dtype):
     _, _, far, near, _, _ = exps([0.0, -0.0], [[0.0], [-0.0]], dtype)
     assert (far == 2.0**exp.HEADROOM).all()
     assert (near == 2.0**exp.HEADROOM).all()
+
+
+@probe
+def compiled_exps_with_rests(z, rests, tops, top_rests, results):
+    for i in range(0, z.size, lanes_of(z)):
+        scale = exp.scale_of(load(tops, i), load(top_rests, i))
+        store(results, i, exp.exp_scaled(load(z, i), scale, load(rests, i)))
+        store(results, i + z.size, exp.exp_near(load(z, i), scale, load(rests, i)))
+
+
+def exps_with_rests(z, rests, top, top_rest, dtype):
+    """(exp_scaled, exp_near) of z + rests."""
+    arrays = whole_vectors(*(np.asarray(array, dtype) for array in (z, rests, top, top_rest)))
+    results = np.empty((2, len(arrays[0])), dtype)
+    compiled_exps_with_rests.serial(*arrays, results)
+    return results
+
+
+def in_two_parts(z, factor=0.7):
+    """z times a factor, and what that has rounded off."""
+    factor = z.dtype.type(factor)
+    product = z * factor
+    exact = exactly(lambda z, rounded: z * mpf(float(factor)) - rounded, z, product)
+    return product, np.array([float(rest) for rest in exact]).astype(z.dtype)
+
+
+# Where numbers are so far apart that what they round off counts as much as a logit.
+SPARSE_TOPS = {
+    np.float32: [1e8, 3e8, 7e8, 1e9, 2e9, 3e9, 1e10, 1e12, 1e30],
+    np.float64: [1e15, 1e16, 1e17, 2.4e17, 2.7e17, 5e17, 1e18, 2e18, 3e18, 1e19, 1e30],
+}
+
+
+def products_below(top, dtype):
+    """Products down to four numbers below all that counts, with what they round off, the first of which is `top`."""
+    depth, above = DEPTHS[dtype][1], ABOVE[dtype]
+    step = float(np.spacing(dtype(abs(top))))
+    steps = np.arange(-4, 5)[:, None] * step + np.array([-depth, -DEPTHS[dtype][0], 0])
+    z = np.concatenate([[0.0], distances(dtype, depth + 4 * step, above, 800), steps.ravel()])
+    return in_two_parts(((top + z) / 0.7).astype(dtype))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "top"),
+    [(dtype, top) for dtype in SPARSE_TOPS for top in (*TOPS, *FAR_TOPS, *SPARSE_TOPS[dtype])],
+    ids=lambda value: str(value) if isinstance(value, float) else value.__name__,
+)
+def test_exp_of_what_is_rounded_off(dtype, top):
+    """Zero or right where the result does not count."""
+    z, rests = products_below(top, dtype)
+    top, top_rest = z[0], rests[0]
+    distance = z.astype(np.float64) - float(top)
+    low, high = np.sort([distance, distance + (rests - top_rest)], axis=0)
+    z, rests, low = whole_vectors(*(array[high <= ABOVE[dtype]] for array in (z, rests, low)))
+    z, _, _, _, shift, power = exps(z, top, dtype)
+    far, near = exps_with_rests(z, rests, top, top_rest, dtype)
+    exact = exactly(
+        lambda z, rest, shift, k: mpmath.ldexp(
+            mpmath.exp(z + rest - (shift + mpf(float(top_rest)) if shift else 0)), exp.HEADROOM - int(k)
+        ),
+        *(z, rests, shift, power),
+    )
+    off = errors(far, exact, dtype)
+    off[(low < -DEPTHS[dtype][0]) & (far == 0)] = 0
+    assert off.max() <= stated(exp.exp_scaled, dtype), (z[off.argmax()], rests[off.argmax()], far[off.argmax()])
+    is_near = low >= -40
+    if abs(top) <= 2048:
+        np.testing.assert_array_equal(near[is_near], far[is_near])
+
+
+@pytest.mark.parametrize("top", [*TOPS, *FAR_TOPS, np.inf, -np.inf, np.nan], ids=str)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_ends_of_exp_scaled_with_rests(top, dtype):
+    """Zero far below, whatever the rest; NaN for NaN."""
+    lowest = np.finfo(dtype).min
+    z = [-np.inf, -np.inf, -np.inf, lowest, lowest, np.nan, np.nan]
+    rests = [np.nan, 0.0, np.inf, 1e25, -1e25, 0.0, np.nan]
+    with np.errstate(invalid="ignore"):
+        got, _ = exps_with_rests(z, rests, top, 0.0 if np.isfinite(top) else np.nan, dtype)
+    if np.isfinite(top):
+        assert not got[:5].any()
+    else:
+        assert np.isnan(got[:5]).all()
+    assert np.isnan(got[5:]).all()
 
 
 # Quotients and products --------------------------------------------------------------------------------------------
@@ -379,45 +464,165 @@ def test_log1p_double_double():
 
 
 @probe
-def compiled_exp_double_double(z, results):
+def compiled_exp_double_double(z, rests, results):
     for i in range(0, z.size, 8):
-        high, low = double_double.exp_double_double(load(z, i))
-        store(results, i, high)
-        store(results, i + z.size, low)
+        parts = (
+            *double_double.exp_double_double(load(z, i)),
+            *double_double.exp_double_double(load(z, i), load(rests, i)),
+        )
+        for k in range(4):
+            store(results, i + k * z.size, parts[k])
 
 
-def exps_double_double(z):
-    (z,) = whole_vectors(np.asarray(z, float))
-    results = np.empty((2, len(z)))
-    compiled_exp_double_double.serial(z, results)
-    return z, *results
+def exps_double_double(z, rests=None):
+    """(z, and the two parts of e^z, or of e^(z + rests))."""
+    z, rests_or_0 = whole_vectors(np.asarray(z, float), np.asarray(0.0 if rests is None else rests))
+    results = np.empty((4, len(z)))
+    compiled_exp_double_double.serial(z, rests_or_0, results)
+    return z, *(results[:2] if rests is None else results[2:])
 
 
-def test_exp_double_double():
-    rng = np.random.default_rng(7)
-    close = np.geomspace(5e-324, 1, 3000)
-    z = [rng.uniform(-670, 709, 9000), rng.uniform(-1, 1, 2000), both_signs(close), [-670.0, 709.0, 0.0, -0.0]]
-    z, high, low = exps_double_double(np.concatenate(z))
+def double_double_errors(z, rests, high, low):
+    """How far double-double exponentials are from e^(z + rests): in ulp, and over |z|."""
     with mp.workprec(1200):  # as many as 1 + z has
-        exact = [mpmath.exp(mpf(value)) for value in z.tolist()]
+        exact = [mpmath.exp(mpf(value) + mpf(rest)) for value, rest in zip(z.tolist(), rests.tolist(), strict=True)]
         off = [abs(mpf(a) + mpf(b) - x) for a, b, x in zip(high.tolist(), low.tolist(), exact, strict=True)]
         in_ulp = np.array([float(error / unit) for error, unit in zip(off, units(exact, np.float64), strict=True)])
         in_z = np.array(
             [float(error / abs(mpf(value))) if value else 0.0 for error, value in zip(off, z.tolist(), strict=True)]
         )
+    return in_ulp, in_z
+
+
+def double_double_inputs():
+    rng = np.random.default_rng(7)
+    close = np.geomspace(5e-324, 1, 3000)
+    z = [rng.uniform(-670, 709, 9000), rng.uniform(-1, 1, 2000), both_signs(close), [-670.0, 709.0, 0.0, -0.0]]
+    return np.concatenate(z)
+
+
+def test_exp_double_double():
+    z, high, low = exps_double_double(double_double_inputs())
+    in_ulp, in_z = double_double_errors(z, np.zeros_like(z), high, low)
     assert in_ulp.max() <= stated(double_double.exp_double_double), z[in_ulp.argmax()]
     assert in_z[abs(z) < 2.0**-50].max() <= 2.0**-53
     assert not low[z == 0].any()
 
 
+def test_exp_double_double_of_what_is_rounded_off():
+    z, rests = in_two_parts(np.concatenate([double_double_inputs() / 0.7, [0.0]]))
+    inside = (z >= -670) & (z <= 709)
+    z, rests = whole_vectors(z[inside], rests[inside])
+    z, high, low = exps_double_double(z, rests)
+    in_ulp, in_z = double_double_errors(z, rests, high, low)
+    small = abs(z) <= 1
+    (with_a_rest,) = re.findall(r"([\d.e-]+) with a rest", double_double.exp_double_double.__doc__)
+    assert in_ulp.max() <= float(with_a_rest), z[in_ulp.argmax()]
+    assert in_ulp[small].max() <= stated(double_double.exp_double_double), z[small][in_ulp[small].argmax()]
+    assert in_z[abs(z) < 2.0**-50].max() <= 2.0**-53
+
+
 def test_ends_of_exp_double_double():
     z, high, low = exps_double_double(np.random.default_rng(8).uniform(-708, -670, 2000))
     assert errors((high, low), exactly(mpmath.exp, z), np.float64).max() <= 0.5
-    _, high, low = exps_double_double([np.nextafter(-708.0, -np.inf), -1e5, -1e300, -np.inf])
-    assert not high.any()
-    assert not low.any()
     with np.errstate(invalid="ignore"):
+        for rests in (None, [0.0, 1e-12, -1e280, np.nan]):
+            _, high, low = exps_double_double([np.nextafter(-708.0, -np.inf), -1e5, -1e300, -np.inf], rests)
+            assert not high.any()
+            assert not low.any()
         assert np.isnan(exps_double_double(np.nan)[1]).all()
+        assert np.isnan(exps_double_double(np.nan, 0.0)[1]).all()
+
+
+# Softcaps ----------------------------------------------------------------------------------------------------------
+
+
+@probe
+def compiled_softcaps(z, scales, caps, results):
+    for i in range(0, z.size, lanes_of(z)):
+        capped = softcap.softcapped(load(z, i), scales[i], caps[i])
+        store(results, i, capped.q)
+        store(results, i + z.size, capped.rest)
+        store(results, i + 2 * z.size, softcap.softcap_slope(capped))
+
+
+def softcaps(z, scales, caps):
+    """The two parts of the softcap, and the slope; a vector has one scale and one softcap."""
+    results = np.empty((3, len(z)), z.dtype)
+    with np.errstate(all="ignore"):
+        compiled_softcaps.serial(z, np.asarray(scales, float), np.asarray(caps, float), results)
+    return results
+
+
+def softcap_inputs(dtype, pairs):
+    """z, scales and softcaps: u = scale · z / softcap of all magnitudes, about 1, about 10, up to 400; and all z."""
+    rng, info, found = np.random.default_rng(12), np.finfo(dtype), []
+    for scale, cap in pairs:
+        scale, cap = float(dtype(scale)), float(dtype(cap))
+        u = [2.0 ** rng.uniform(-140, 3, 24), rng.uniform(0, 4, 96), rng.uniform(8, 12, 32), rng.uniform(12, 400, 48)]
+        every = 2.0 ** rng.uniform(info.minexp - info.nmant, info.maxexp, 17)
+        ends = [info.smallest_subnormal, info.tiny, info.max, 1.0, np.nextafter(dtype(0.1), dtype(1)), 0.0, -0.0]
+        with np.errstate(over="ignore", under="ignore"):
+            z = np.concatenate([np.concatenate(u) * (cap / scale), every, ends]).astype(dtype)
+        z = np.where(np.isfinite(z), z, dtype(1)) * rng.choice([-1, 1], len(z)).astype(dtype)
+        found.append((z, np.full(len(z), scale), np.full(len(z), cap)))
+    return tuple(map(np.concatenate, zip(*found, strict=True)))
+
+
+# (scale, softcap): those of models, and others
+PAIRS = [(scale, cap) for scale in (1e-3, 0.1, 0.7, 1.0, 31.0, 1e3) for cap in (0.1, 0.99, 1.0, 30.0, 50.0, 1e4)]
+FAR_PAIRS = {
+    np.float32: [(1e-45, 1e30), (3e38, 1e-30), (1e-30, 1e-30), (1e-30, 3e38), (3e38, 3e38), (0.7, 2e16)],
+    np.float64: [(1e-290, 1e-290), (1.0, 1e-290), (1e18, 1.7e308), (1.7e308, 1.7e308), (1.7e308, 1.0), (0.7, 2e16)],
+}
+
+
+def true_softcap(z, scale, cap):
+    return cap * mpmath.tanh(scale * z / cap)
+
+
+def true_slope(z, scale, cap):
+    return mpmath.sech(scale * z / cap) ** 2
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_softcapped(dtype):
+    z, scales, caps = softcap_inputs(dtype, PAIRS + FAR_PAIRS[dtype])
+    q, rest, _ = softcaps(z, scales, caps)
+    off = errors((q, rest), exactly(true_softcap, z, scales, caps), dtype, exactly(lambda cap: cap, caps))
+    worst = off.argmax()
+    assert off.max() <= stated(softcap.softcapped, dtype), (z[worst], scales[worst], caps[worst])
+    assert (abs(rest) <= np.spacing(abs(q)) / 2).all()
+    assert (abs(q) <= caps).all()
+    negative, negative_rest, _ = softcaps(-z, scales, caps)
+    np.testing.assert_array_equal(negative, -q)
+    np.testing.assert_array_equal(negative_rest, -rest)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_softcap_slope(dtype):
+    z, scales, caps = softcap_inputs(dtype, PAIRS + FAR_PAIRS[dtype])
+    _, _, got = softcaps(z, scales, caps)
+    exact = exactly(true_slope, z, scales, caps)
+    off, counts = errors(got, exact, dtype), np.array([x >= 1.4e-307 for x in exact])
+    worst = np.where(counts, off, 0).argmax()
+    assert off[counts].max() <= stated(softcap.softcap_slope, dtype), (z[worst], scales[worst], caps[worst])
+    assert (abs(got[~counts]) <= 1.4e-307).all()
+    assert counts.sum() > len(z) / 2
+    assert (~counts).any()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_ends_of_softcaps(dtype):
+    info = np.finfo(dtype)
+    z = np.array([0.0, -0.0, np.inf, -np.inf, info.max, info.min, np.nan, info.tiny], dtype).repeat(2)
+    (z,) = whole_vectors(z)
+    for scale, cap in PAIRS:
+        cap = float(dtype(cap))
+        q, rest, slope = (part[:14:2] for part in softcaps(z, np.full(len(z), scale), np.full(len(z), cap)))
+        np.testing.assert_array_equal(q, np.array([0, 0, np.inf, -np.inf, cap, -cap, np.nan], dtype))
+        np.testing.assert_array_equal(rest[:6], 0)
+        np.testing.assert_array_equal(slope, np.array([1, 1, 0, 0, 0, 0, np.nan], dtype))
 
 
 # Exponents ---------------------------------------------------------------------------------------------------------
@@ -462,6 +667,10 @@ def product(multiply, like, x, y):
     return [promote(multiply(demote(x, like), quotient.quotient_of(like, x, y)))]
 
 
+def small(x):
+    return x * splat(x, 2.0**-55)
+
+
 # Of float64 lanes what is computed of as many as there are: one of a row, eight or sixteen of a bundle of rows. Beside
 # each how many vectors it gives.
 OF_ANY_LANES = {
@@ -469,9 +678,14 @@ OF_ANY_LANES = {
     "log1p_quotient": (1, lambda like, x, y: [log1p.log1p_quotient(like, x, y)]),
     "log1p_double_double": (1, lambda like, x, y: [double_double.log1p_double_double(x, y)]),
     "exp_double_double": (2, lambda like, x, y: double_double.exp_double_double(x)),
-    "scale_of": (3, lambda like, x, y: exp.scale_of(y)),
+    "exp_double_double with a rest": (2, lambda like, x, y: double_double.exp_double_double(x, small(x))),
+    "scale_of": (4, lambda like, x, y: exp.scale_of(y, small(y))),
     "exp_scaled": (1, lambda like, x, y: [exp.exp_scaled(x, exp.scale_of(y))]),
+    "exp_scaled with a rest": (1, lambda like, x, y: [exp.exp_scaled(x, exp.scale_of(y, small(y)), small(x))]),
     "exp_near": (1, lambda like, x, y: [exp.exp_near(x, exp.scale_of(y))]),
+    "exp_near with a rest": (1, lambda like, x, y: [exp.exp_near(x, exp.scale_of(y, small(y)), small(x))]),
+    "softcapped": (3, lambda like, x, y: softcap.softcapped(x, 0.7, 30.0)),
+    "softcap_slope": (1, lambda like, x, y: [softcap.softcap_slope(softcap.softcapped(x, 0.7, 30.0))]),
     "split_exponent": (3, lambda like, x, y: exponents.split_exponent(x)),
     "halvings": (2, lambda like, x, y: exponents.halvings(x + y, y)),
     "quotient_of": (4, lambda like, x, y: [promote(part) for part in quotient.quotient_of(like, x, y)]),

@@ -121,30 +121,33 @@ def test_spoilt_rows(name, scale, spoilt, twin):
 
 
 @pytest.mark.usefixtures("regime")
-@pytest.mark.parametrize("scale", [None, 0.7])
-def test_losses_of_spoilt_rows(scale, spoilt, twin):
+@pytest.mark.parametrize("more", [{}, {"scale": 0.7, "return_stats": True}], ids=" ".join)
+def test_losses_of_spoilt_rows(more, spoilt, twin):
     """As the reference; the gradient of what is left out is exactly 0, and a row of no class has a NaN loss."""
     z, where = spoilt
     y = np.random.default_rng(0).integers(z.shape[1], size=len(z))
     y[:-1:2] = where[:-1:2].argmax(axis=1)  # of every other row a class that it has
-    options = {"scale": scale, "where": where, "reduction": "none"}
-    loss, dlogits = reference.cross_entropy_with_grad(z.astype(np.float64), y, **options)
+    options = {"where": where, "reduction": "none", **more}
+    loss, dlogits, *_ = reference.cross_entropy_with_grad(z.astype(np.float64), y, **options)
     assert np.isnan(loss[-1])
     for given in (z, z.copy()):
-        got, dgot = fs.cross_entropy_with_grad(given, y, **options, out=None if given is z else given)
+        got, dgot, *_ = fs.cross_entropy_with_grad(given, y, **options, out=None if given is z else given)
         np.testing.assert_allclose(got, loss, rtol=1e-5, atol=1e-300)
         np.testing.assert_allclose(dgot, dlogits, rtol=1e-5, atol=1e-7)
         assert (dgot[~where] == 0).all()
-    np.testing.assert_array_equal(fs.cross_entropy(z, y, **options), got)
+    alone = fs.cross_entropy(z, y, **options)
+    np.testing.assert_array_equal(alone[0] if more else alone, got)
 
 
 @pytest.mark.usefixtures("regime")
-@pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.1}, {"return_stats": True}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.1}, {"return_stats": True, "scale": 0.7}], ids=" ".join)
 @pytest.mark.parametrize("classes", [10, 130])
 def test_what_is_left_out_does_not_matter(classes, options, dtype, twin, results, assert_same_bits):
     """Its logit, NaN and infinities among them, changes no bit of anything."""
     where, z = mask((35, classes)), logits((35, classes), dtype)
     y = where.argmax(axis=1)
+    if "label_smoothing" in options:
+        options = options | {"class_weight": np.linspace(0.5, 2, classes)}
     other = np.where(where, z, np.random.default_rng(0).choice([NAN, INF, -INF, 1e30, 0], z.shape)).astype(dtype)
     for name in FAMILY:
         assert_same_bits(getattr(fs, name)(other, where=where), getattr(fs, name)(z, where=where))

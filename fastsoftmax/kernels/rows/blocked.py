@@ -13,6 +13,7 @@ from ..vecmath.quotient import least_quotient, multiply, row_quotient
 from .cached import cross_entropy_with_grad_row, softmax_row
 from .gradient import gradient_anew, gradient_of_logits, gradient_terms, label_entry
 from .logits import exp_logit, exp_top, logit, row_scale, view_results
+from .loss import leaves_out_top
 from .options import factor_of, is_left_out, label_of, leave_out_after
 from .passes import Row, row_max, row_range
 from .slow_path import careful_logsumexp
@@ -27,7 +28,6 @@ from .whole import (
     log_sums,
     loss_from_sums,
     row_top,
-    skip_of,
 )
 
 
@@ -142,7 +142,7 @@ LOG_SOFTMAX = Blocked(_skip_maximum, _conclude_log_softmax, _prepare_log_softmax
 
 @staged
 def _skip_label(args, row, start):
-    return skip_of(args.options, start, label_of(args, row))
+    return None if leaves_out_top(args.options) else start + label_of(args, row)
 
 
 @staged

@@ -109,7 +109,7 @@ def cross_entropy_with_grad_row(logits, row, y, factor, options, dlogits):
         return _gradient_anew_row(logits, row, y, factor, options, dlogits)
     start, stop = row.start, row.stop
     scale, looked_up = row_scale(logits, row.top), look_up(logits, row, y, options)
-    sums = store_exps(logits, row, skip_of(options, start, y), scale, dlogits, options)
+    sums = store_exps(logits, row, skip_of(options, start, looked_up), scale, dlogits, options)
     found = loss_from_sums(logits, row, looked_up, scale, sums, options, Place(dlogits, start))
     if y is not None:
         dlogits[start + y] = first_lane(found.entry)

@@ -20,7 +20,7 @@ from ..vecmath.double_double import ExpSum, add_exp, log1p_double_double, settle
 from ..vecmath.log1p import log1p, log1p_quotient
 from ..vecmath.quotient import multiply, multiply_near, quotient_of
 from .bundles import NO_LABEL, empty_lanes
-from .further import dispersion_of, shortfall_of
+from .further import finite, shortfall_of
 from .logits import (
     are_near,
     exp_logit,
@@ -144,7 +144,7 @@ def _one_class(exp, lanes, j, asked, scale, out, z_label, w_label):
             shortfall = shortfall_of(options, u, below)
             weight = u if sums_weights(options) else None
         if has_stats(options):
-            dispersion = dispersion_of(e, below)
+            dispersion = e * finite(below)
     z_label = where_equal(asked.labels, number, z, z_label)
     return (where_equal(asked.skip, number, zero, e), shortfall, weight, dispersion), z_label, w_label
 

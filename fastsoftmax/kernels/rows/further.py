@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 from ..compiling.values import Vector
 from ..simd.accumulate import Sum, add_four_to_sum, add_to_sum, empty_sum, sum_of
-from ..simd.vector import lanes_of, less, splat, where_equal
+from ..simd.memory import prefetch
+from ..simd.vector import fma, lanes_of, less, splat, where_equal
 from .logits import LogitScale, gap
 from .options import LossOptions, has_stats
 from .targets import Spread, load_spread, spread_of, spreads, sums_weights, weighted
@@ -45,23 +46,29 @@ def no_further_sums(like, asked):
     return FurtherSums(*(empty_sum(like) if each else None for each in wanted))
 
 
+def prefetch_further(asked, i):
+    """Ask for class probabilities from an index on to be in the cache soon, if there are any."""
+    if asked is not None and asked.options.label_probs is not None:
+        prefetch(asked.options.label_probs.flat, i)
+
+
 class _Addends(NamedTuple):
+    """What some classes add to the sums; `below` is m − q_j, of which e_j makes that."""
+
     shortfall: Vector | None
     weight: Vector | None
-    dispersion: Vector | None
+    below: Vector | None
 
 
-def _addends(asked, i, left, x, e):
+def _addends(asked, i, left, x):
     """Compute what the classes from index i on add; u_j and m − q_j are 0 for what is no class."""
     options, below = asked.options, gap(asked.scale, x)
-    shortfall = weight = dispersion = None
+    shortfall = weight = None
     if asked.spread is not None:
-        u = load_spread(asked.spread, i - asked.spread.start, left, e)
+        u = load_spread(asked.spread, i - asked.spread.start, left, below)
         shortfall = shortfall_of(options, u, below)
         weight = u if sums_weights(options) else None
-    if has_stats(options):
-        dispersion = dispersion_of(e, below)
-    return _Addends(shortfall, weight, dispersion)
+    return _Addends(shortfall, weight, finite(below) if has_stats(options) else None)
 
 
 def shortfall_of(options, u, below):
@@ -73,31 +80,40 @@ def shortfall_of(options, u, below):
     return where_equal(u, zero, zero, shortfall)
 
 
-def dispersion_of(e, below):
-    """Compute e_j (m − q_j); 0 where that is 0 · ∞."""
-    return e * less(below, splat(below, 1e30))
+def finite(below):
+    """Give m − q_j, where that is infinite and e_j is 0 a number whose product with it is 0."""
+    return less(below, splat(below, 1e30))
+
+
+def add_four_dispersions(running, below, e):
+    """Add e_j (m − q_j) of four vectors; of float32 ones their sum is rounded less than they are."""
+    if running.error is not None:
+        return add_four_to_sum(running, *(a * b for a, b in zip(e, below, strict=True)))
+    total = e[0] * below[0]
+    for k in range(1, 4):
+        total = fma(e[k], below[k], total)
+    return add_to_sum(running, total)
 
 
 def add_four_further(sums, asked, i, x, e):
     """Add the classes of four vectors, from index i on."""
     width = lanes_of(e[0])
-    addends = [_addends(asked, i + k * width, width, x[k], e[k]) for k in range(4)]
+    addends = [_addends(asked, i + k * width, width, x[k]) for k in range(4)]
+    shortfalls, weights, below = zip(*addends, strict=True)
     return FurtherSums(
-        *(
-            None if running is None else add_four_to_sum(running, *parts)
-            for running, parts in zip(sums, zip(*addends, strict=True), strict=True)
-        )
+        None if sums.shortfall is None else add_four_to_sum(sums.shortfall, *shortfalls),
+        None if sums.weight is None else add_four_to_sum(sums.weight, *weights),
+        None if sums.dispersion is None else add_four_dispersions(sums.dispersion, below, e),
     )
 
 
 def add_further(sums, asked, i, left, x, e):
     """Add the classes from index i on, of which `left` are left."""
-    addends = _addends(asked, i, left, x, e)
+    shortfall, weight, below = _addends(asked, i, left, x)
     return FurtherSums(
-        *(
-            None if running is None else add_to_sum(running, addend)
-            for running, addend in zip(sums, addends, strict=True)
-        )
+        None if sums.shortfall is None else add_to_sum(sums.shortfall, shortfall),
+        None if sums.weight is None else add_to_sum(sums.weight, weight),
+        None if sums.dispersion is None else add_to_sum(sums.dispersion, e * below),
     )
 
 

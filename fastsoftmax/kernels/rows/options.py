@@ -37,7 +37,7 @@ class LossOptions(NamedTuple):
     sample_weight: Doubles = None  # of each row
     label_smoothing: float = None  # ε
     mean_weight: float = None  # Σ_j w_j / C, beside label_smoothing
-    label_probs: Matrix = None  # p, in place of labels; label_smoothing is given with them
+    label_probs: Matrix = None  # p, in place of labels
     z_loss: float = None  # ζ
     softcap: float = None
     scale: float = None  # which the factors of gradients contain

@@ -14,7 +14,7 @@ from ..simd.memory import load, load_first, prefetch, store, store_first
 from ..simd.reduce import count_equal, first_lane, greatest_lane
 from ..simd.vector import drop_lane, greater, lanes_of, less, splat, where_equal
 from ..tuning import LONG_ROW_LEAD, ROW_LEAD
-from .further import add_four_further, add_further, further_of, no_further_sums, values_of
+from .further import add_four_further, add_further, further_of, no_further_sums, prefetch_further, values_of
 from .logits import are_near, exp_logit, exp_top, has_slope, logit
 from .streamed import stream_four, stream_head, stream_rest
 
@@ -120,6 +120,7 @@ def exp_sum(exp, logits, row, scale, skip=-1, exps=None, pending=None, following
     while not has_slope(logits) and i + 4 * width <= stop:  # of a softcap the code for one vector is long enough
         for k in range(0, 4 * width, width):
             prefetch(logits, i + k + ahead)
+            prefetch_further(asked, i + k + ahead)
             if following is not None:
                 m_next = greater(load(logits, i + k + following), m_next)
         z0, z1 = load(logits, i), load(logits, i + width)
@@ -149,6 +150,7 @@ def exp_sum(exp, logits, row, scale, skip=-1, exps=None, pending=None, following
         i += 4 * width
     while i < stop:
         prefetch(logits, i + ahead)
+        prefetch_further(asked, i + ahead)
         if following is not None:
             m_next = greater(load_first(logits, i + following, stop - i, -math.inf), m_next)
         z = load_first(logits, i, stop - i, -math.inf)

@@ -7,7 +7,7 @@ from ..compiling.numbers import Number
 from ..compiling.staging import noinline, staged
 from ..simd.convert import promote
 from ..simd.memory import load, load_first, store_first, store_integers
-from ..simd.reduce import first_lane, first_not_below
+from ..simd.reduce import count_equal, first_lane, matching_lane
 from ..simd.vector import lanes_of, magnitude, splat, where_equal, where_greater
 from .options import has_stats, store_loss
 
@@ -21,20 +21,34 @@ class Prediction(NamedTuple):
 
 @staged
 def predict(logits, start, stop, top):
-    """Find a row's first logit that is not below `top`: its maximum, or a NaN before.
+    """Find a row's first logit that is `top`, its maximum.
 
-    A NaN behind the maximum is left to `settled_prediction`, unless that is infinite: then the sum is NaN anyway.
+    A NaN is left to `settled_prediction`, unless the maximum is infinite: then the sum is NaN anyway.
     """
     width, greatest = lanes_of(logits), splat(logits, top)
     i, at = start, stop
+    while i + 4 * width <= stop and _none_equals(logits, i, greatest):
+        i += 4 * width
     while (i < stop) & (at == stop):
-        lane = first_not_below(load_first(logits, i, stop - i, -math.inf), greatest)
+        lane = matching_lane(load_first(logits, i, stop - i, math.nan), greatest)
         if lane < width:
             at = i + lane
         i += width
-    if math.isinf(top):
+    if math.isinf(top) | (at == stop):
         at = _nan_or(logits, start, stop, at)
     return Prediction(at - start, logits[at])
+
+
+@staged
+def _none_equals(logits, i, greatest):
+    """Whether none of four vectors has a lane that is the maximum."""
+    width = lanes_of(logits)
+    return (
+        count_equal(load(logits, i), greatest)
+        + count_equal(load(logits, i + width), greatest)
+        + count_equal(load(logits, i + 2 * width), greatest)
+        + count_equal(load(logits, i + 3 * width), greatest)
+    ) == 0
 
 
 @noinline

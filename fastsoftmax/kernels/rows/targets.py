@@ -26,7 +26,7 @@ class Spread(NamedTuple):
 
 def spreads(options):
     """Whether the target has a share of all classes."""
-    return options.label_smoothing is not None
+    return options.label_smoothing is not None or options.label_probs is not None
 
 
 def spread_of(options, start):
@@ -55,7 +55,8 @@ def load_spread(spread, j, left, like):
     w = None if options.class_weight is None else load_first(options.class_weight, j, left, 0.0)
     if options.label_probs is not None:
         p = load_first(options.label_probs.flat, spread.start + j, left, 0.0)
-        w = zero_from(weighted(_smoothed(p, options), w), left)
+        w = weighted(_smoothed(p, options), w)
+        w = w if options.label_smoothing is None else zero_from(w, left)
     if options.where is not None:
         allowed = load_allowed(options.where, spread.start + j, left, like)
         w = allowed if w is None else where_equal(allowed, splat(w, 0.0), splat(w, 0.0), w)
@@ -64,6 +65,8 @@ def load_spread(spread, j, left, like):
 
 def _smoothed(p, options):
     """Compute (1−ε) p + ε/C."""
+    if options.label_smoothing is None:
+        return p
     smoothing, n_classes = options.label_smoothing, options.label_probs.shape[1]
     return fma(splat(p, 1.0 - smoothing), p, splat(p, smoothing / n_classes))
 

@@ -166,9 +166,11 @@ def look_up(logits, row, y, options):
 
 
 @staged
-def skip_of(options, start, y):
+def skip_of(options, start, found):
     """Give the entry that the sum of e_j leaves out: see `loss.leaves_out_top`."""
-    return None if leaves_out_top(options) else start + y
+    if found.prediction is not None:
+        return start + found.prediction.number
+    return None if leaves_out_top(options) else start + found.y
 
 
 @staged
@@ -208,6 +210,6 @@ def _lone(vector):
 def cross_entropy_row(logits, row, y, options, exps=None, pending=None, following=None):
     """Compute (a row's loss, the next row's maximum); store the e_j in `exps`."""
     scale, found = row_scale(logits, row.top), look_up(logits, row, y, options)
-    skip = skip_of(options, row.start, y)
+    skip = skip_of(options, row.start, found)
     sums = exp_sum(exp_logit, logits, row, scale, skip, exps, pending, following, options)
     return loss_from_sums(logits, row, found, scale, sums, options), sums.next_top

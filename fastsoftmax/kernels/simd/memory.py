@@ -182,7 +182,9 @@ def finish_streams():
 def prefetch(array, index):
     """Ask for array.flat[index] to be in the second-level cache soon; any index may be asked for."""
     read, second_level, data = INT32(0), INT32(2), INT32(1)
-    call("llvm.prefetch.p0", ir.VoidType(), [address(array, index), read, second_level, data])
+    for each in (array, getattr(array, "mask", None)):
+        if each is not None:
+            call("llvm.prefetch.p0", ir.VoidType(), [address(each, index), read, second_level, data])
 
 
 def overlap(one, other):

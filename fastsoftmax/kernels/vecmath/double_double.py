@@ -53,9 +53,10 @@ def _exp_series(r, rest):
 def exp_double_double(z, z_rest=None):
     """Compute e^(z + z_rest) as a double-double number; `z_rest` is what z has rounded off, None for nothing.
 
-    Maximum error: 3e-16 ulp, and for |z| < 2⁻⁵⁰ no more than 2⁻⁵³ · |z|. Valid range: z from −670 to 709, subnormal or
-    0 too. From there down to −708 the lower part is subnormal, and the error up to 0.5 ulp; further below and for −∞ it
-    is 0. NaN for NaN; what is larger than 709, ∞ too, may give anything.
+    Maximum error: 3e-16 ulp, 2e-11 with a rest where |z| > 1, and for |z| < 2⁻⁵⁰ no more than 2⁻⁵³ · |z|. Valid range:
+    z from −670 to 709, subnormal or 0 too, and a rest of up to half an ulp of it. From there down to −708 the lower
+    part is subnormal, and the error up to 0.5 ulp; further below and for −∞ it is 0, whatever the rest. NaN for NaN;
+    what is larger than 709, ∞ too, may give anything.
     """
     power = fma(z, splat(z, _LOG2_E), splat(z, _ROUND_TO_POWER))
     n = power - splat(z, _ROUND_TO_POWER)

@@ -26,8 +26,11 @@ class Softcapped(NamedTuple):
 def softcapped(z, scale, softcap):
     """Compute q = softcap · tanh(scale · z / softcap) in two parts: the second is what the first has rounded off.
 
-    Maximum error: 1e-7 ulp of the softcap in float32, 1e-12 in float64. Valid range: any z; infinities stay, and NaN
-    for NaN. The scale and the softcap are above 0 and finite, and so is their quotient.
+    An ulp of the softcap is the distance from it to the next number of the dtype of z.
+
+    Maximum error: 2e-8 ulp of the softcap in float32, 1e-15 in float64. Valid range: any z; infinities stay, and NaN
+    for NaN. The scale is above 0 and finite, the softcap from 1e-30 on and finite; in float64 both and scale / softcap
+    are from 1e-290 on and finite.
     """
     return (_softcapped_doubles if is_double(z) else _softcapped_floats)(z, scale, softcap)
 
@@ -35,8 +38,8 @@ def softcapped(z, scale, softcap):
 def softcap_slope(capped):
     """Compute 1 − (q / softcap)² = 4E / (1 + E)² of what `softcapped` gave.
 
-    Maximum error: 0.51 ulp in float32, 5 in float64. Valid range: that of `softcapped`; 0 where z is infinite and NaN
-    for NaN; where the result is below the smallest normal number of float64 it may be 0.
+    Maximum error: 0.51 ulp in float32, 4.5 in float64. Valid range: that of `softcapped`; 0 where z is infinite and NaN
+    for NaN; where the result is below 1.4e-307 it may be 0.
     """
     e = capped.decay
     below = splat(e, 1.0) + e
