@@ -66,7 +66,8 @@ class Options(NamedTuple):
     @property
     def arrays(self) -> tuple[Array, ...]:
         """Arrays that kernels read: no result may be written to them."""
-        return tuple(self.values[name] for name in _READ if name in self.values)
+        read = [self.values[name] for name in _READ if name in self.values]
+        return tuple(array.reshape(-1) for array in read)  # which are not the elements of any result
 
     @property
     def scale(self) -> float:
@@ -112,6 +113,9 @@ def transform(dtype: np.dtype[Any], softcap: object, scale: object) -> dict[str,
         factor = _factor("scale", scale, dtype)
         if factor != 1:
             values["scale"] = factor
+    quotient = values.get("scale", 1.0) / values.get("softcap", 1.0)
+    if not 1e-290 <= quotient <= 1e290:
+        raise ValueError(f"scale: expected one whose quotient with the softcap float64 can hold, got {quotient}")
     return values
 
 

@@ -268,6 +268,13 @@ def test_dtype_of_probabilities(name, came):
     refused(name, TypeError, rf"labels: expected .*, got {re.escape(str(p.dtype))}", labels=p)
 
 
+@pytest.mark.parametrize(("scale", "softcap"), [(1e200, 1e-200), (1e-200, 1e200)])
+@WITH_LABELS
+def test_scale_far_from_softcap(name, scale, softcap):
+    """float64 does not hold their quotient."""
+    refused(name, ValueError, "scale: expected .*softcap.*, got .*", scale=scale, softcap=softcap)
+
+
 @WITH_LABELS
 def test_integers_are_no_probabilities(name):
     refused(name, ValueError, r"labels: expected shape \(3,\).*, got \(3, 4\)", labels=np.ones((ROWS, CLASSES), int))

@@ -206,7 +206,7 @@ def test_small_upstream_gradients(classes, options, dtype, twin, wider, assert_u
 
 
 @pytest.mark.usefixtures("serial")
-@pytest.mark.parametrize(("scale", "softcap"), [(1e200, 1e-200), (1e-200, 1e200), (1e300, 1e300), (1e-200, 1e-200)])
+@pytest.mark.parametrize(("scale", "softcap"), [(1e100, 1e-180), (1e-100, 1e180), (1e250, 1e250), (1e-200, 1e-200)])
 @pytest.mark.parametrize("classes", [3, 40])
 def test_any_scale_beside_any_softcap(classes, scale, softcap, assert_ulps):
     """Neither their quotient nor its product with a logit is more than infinite."""

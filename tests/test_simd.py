@@ -511,15 +511,9 @@ MEMORY = {
         lambda source, row, n: memory.store_first(row, 3, 20, memory.load(source, 5)),
         lambda source, row, n: put(row, 3, source[5:], lanes_in(row.dtype)),
     ),
-    "zero_from": (
-        lambda source, row, n: memory.store(row, 3, memory.zero_from(memory.load(source, 5), n)),
-        lambda source, row, n: put(row, 3, first(source[5 : 5 + lanes_in(row.dtype)], n, 0)),
-    ),
-    "zero_from all but one, and all": (
-        lambda source, row, n: store_all(row, [memory.zero_from(memory.load(source, 5), k) for k in known_counts(row)]),
-        lambda source, row, n: put(
-            row, 0, np.ravel([first(source[5:][: lanes_in(row.dtype)], k, 0) for k in known_counts(row)])
-        ),
+    "first_ones": (
+        lambda source, row, n: memory.store(row, 3, memory.first_ones(source, n)),
+        lambda source, row, n: put(row, 3, first(np.ones(lanes_in(row.dtype)), n, 0)),
     ),
     "an element": (
         lambda source, row, n: row.__setitem__(n, source[n + 1]),

@@ -252,6 +252,41 @@ def test_ends_of_exp_scaled_with_rests(top, dtype):
     assert np.isnan(got[5:]).all()
 
 
+@probe
+def compiled_exps_of_products(z, tops, factors, results):
+    for i in range(0, z.size, lanes_of(z)):
+        top, factor = load(tops, i), load(factors, i)
+        scale = exp.scale_of(top, factor=factor)
+        store(results, i, exp.exp_scaled(load(z, i), scale))
+        store(results, i + z.size, exp.exp_near(load(z, i), scale))
+        store(results, i + 2 * z.size, scale.shift)
+        store(results, i + 3 * z.size, exp.exponent_of(exp.scaled(top - scale.shift, factor)[0]))
+
+
+@pytest.mark.parametrize("factor", [1e-3, 0.7, 3.1, 50.0])
+@pytest.mark.parametrize("top", [*TOPS, *FAR_TOPS, 1e9, 1e30], ids=str)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_exp_of_products(dtype, top, factor):
+    """The product is not rounded before; far below the greatest it is zero."""
+    top, factor = dtype(top), dtype(factor)
+    below = np.concatenate([[0.0], distances(dtype, 2 * DEPTHS[dtype][1], 0.0, 800)])
+    z = np.minimum((top + below / float(factor)).astype(dtype), top)
+    z, tops, factors = whole_vectors(z, top, factor)
+    results = np.empty((4, len(z)), dtype)
+    compiled_exps_of_products.serial(z, tops, factors, results)
+    far, near, shift, power = results
+    exact = exactly(
+        lambda z, shift, k: mpmath.ldexp(mpmath.exp(mpf(float(factor)) * (z - shift)), exp.HEADROOM - int(k)),
+        *(z, shift, power),
+    )
+    off = errors(far, exact, dtype)
+    q = float(factor) * (z.astype(np.float64) - float(top))
+    off[(q < -DEPTHS[dtype][0]) & (far == 0)] = 0
+    assert off.max() <= stated(exp.exp_scaled, dtype), (z[off.argmax()], far[off.argmax()])
+    if abs(float(top) * float(factor)) <= 2048:
+        np.testing.assert_array_equal(near[q >= -40], far[q >= -40])
+
+
 # Quotients and products --------------------------------------------------------------------------------------------
 
 
@@ -679,7 +714,10 @@ OF_ANY_LANES = {
     "log1p_double_double": (1, lambda like, x, y: [double_double.log1p_double_double(x, y)]),
     "exp_double_double": (2, lambda like, x, y: double_double.exp_double_double(x)),
     "exp_double_double with a rest": (2, lambda like, x, y: double_double.exp_double_double(x, small(x))),
-    "scale_of": (4, lambda like, x, y: exp.scale_of(y, small(y))),
+    "scale_of": (4, lambda like, x, y: exp.scale_of(y, small(y))[:4]),
+    "scale_of with a factor": (3, lambda like, x, y: exp.scale_of(y, factor=splat(y, 0.7))[:3]),
+    "scaled": (2, lambda like, x, y: exp.scaled(x, y)),
+    "exp_scaled with a factor": (1, lambda like, x, y: [exp.exp_scaled(x, exp.scale_of(y, factor=splat(y, 0.7)))]),
     "exp_scaled": (1, lambda like, x, y: [exp.exp_scaled(x, exp.scale_of(y))]),
     "exp_scaled with a rest": (1, lambda like, x, y: [exp.exp_scaled(x, exp.scale_of(y, small(y)), small(x))]),
     "exp_near": (1, lambda like, x, y: [exp.exp_near(x, exp.scale_of(y))]),

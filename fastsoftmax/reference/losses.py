@@ -9,6 +9,7 @@ from fastsoftmax.reference.activations import softmax
 from fastsoftmax.reference.rows import (
     RowOptions,
     mapped,
+    predictions,
     reduce,
     row_terms,
     sample_weights,
@@ -90,9 +91,10 @@ def cross_entropy(
         q, *_ = mapped(np.moveaxis(logits, axis, -1), options)
         target = target_of(q, labels, options)
         s = sample_weights(target, sample_weight, logits.dtype)
+        found = predictions(np.moveaxis(logits, axis, -1), options) if return_stats else None
         loss, *_, stats = row_terms(q, target, options, with_stats=return_stats)
         loss = reduce(np.asarray(s * loss), weights_in_mean(target, labels, options, s), target.valid, reduction)
-    return (loss, _stats(stats, logits)) if return_stats else loss
+    return (loss, _stats(stats, found, logits)) if return_stats else loss
 
 
 def cross_entropy_with_grad(
@@ -151,6 +153,7 @@ def cross_entropy_with_grad(
         target = target_of(q, labels, options)
         s = sample_weights(target, sample_weight, logits.dtype)
         weights = weights_in_mean(target, labels, options, s)
+        found = predictions(np.moveaxis(logits, axis, -1), options) if return_stats else None  # `out` may be logits
         loss, dz, sums, stats = row_terms(q, target, options, np.moveaxis(out, axis, -1), with_stats=return_stats)
         if reduction == "mean":
             factor = factor / weights[target.valid].sum()
@@ -160,13 +163,12 @@ def cross_entropy_with_grad(
         if where is not None:
             dz[~where] = 0
         loss = reduce(np.asarray(s * loss), weights, target.valid, reduction)
-    return (loss, out, _stats(stats, logits)) if return_stats else (loss, out)
+    return (loss, out, _stats(stats, found, logits)) if return_stats else (loss, out)
 
 
-def _stats(stats: RowStats, logits: Array) -> RowStats:
-    return RowStats(
-        stats.lse.astype(logits.dtype)[()], stats.predictions, np.asarray(stats.entropy).astype(logits.dtype)[()]
-    )
+def _stats(stats: RowStats, found: Any, logits: Array) -> RowStats:
+    lse, entropy = (np.asarray(each).astype(logits.dtype)[()] for each in (stats.lse, stats.entropy))
+    return RowStats(lse, found, entropy)
 
 
 def cross_entropy_hvp(

@@ -53,6 +53,7 @@ class Target(NamedTuple):
     everywhere: Array  # (ε/C) w_j, or w_j ((1−ε) p_j + ε/C): of each class, or of each row's
     total: Array  # T = Σ_j t_j
     valid: Mask  # rows that are not ignored
+    spreads: bool  # whether there is anything everywhere
 
 
 def target_of(q: Array, labels: Array | Labels, options: RowOptions) -> Target:
@@ -69,7 +70,8 @@ def target_of(q: Array, labels: Array | Labels, options: RowOptions) -> Target:
         at_label, everywhere = kept * w[y], uniform * w
     if options.where is not None:
         everywhere = np.where(options.where, everywhere, dtype(0))
-    return Target(y, at_label, everywhere, at_label + everywhere.sum(axis=-1), valid)
+    spreads = options.label_smoothing > 0 or labels.dtype.kind == "f"
+    return Target(y, at_label, everywhere, at_label + everywhere.sum(axis=-1), valid, spreads)
 
 
 class RowTerms(NamedTuple):
@@ -78,7 +80,7 @@ class RowTerms(NamedTuple):
     loss: Array
     dq: Array  # Σ · ∂L/∂q
     sums: Array  # Σ = Σ_j exp(q_j − m)
-    stats: Any  # RowStats, where they are asked for
+    stats: Any  # RowStats but for `predictions`, where they are asked for
 
 
 def row_terms(
@@ -92,12 +94,10 @@ def row_terms(
     """
     at = (*np.indices(target.y.shape, sparse=True), target.y)
     m = q.max(axis=-1, keepdims=True)
-    predictions = q.argmax(axis=-1) if with_stats else None  # before `room` receives anything: it may be q
     e = np.subtract(q, m, out=room)
     shifted_y = e[at]
-    spreads = bool(target.everywhere.any())
     below: Any = 0  # not 0 · inf
-    if spreads:
+    if target.spreads:
         shifted = e if options.where is None else np.where(options.where, e, 0)
         below = -(shifted * target.everywhere).sum(axis=-1)
     shifts = e.copy() if with_stats else None
@@ -119,13 +119,19 @@ def row_terms(
     e[at] = -target.total * r
     if options.z_loss:
         e[at] += curve * e_y
-    if spreads:
+    if target.spreads:
         e[at] += total * target.everywhere.sum(axis=-1)
         e -= total[..., None] * target.everywhere
     if not with_stats:
         return RowTerms(loss, e, total, None)
     lse = np.where(np.isinf(m[..., 0]), m[..., 0], lse)  # not inf − inf
-    return RowTerms(loss, e, total, RowStats(lse, predictions, log_sum - mean_shift / total))
+    return RowTerms(loss, e, total, RowStats(lse, None, log_sum - mean_shift / total))
+
+
+def predictions(z: Array, options: RowOptions) -> Labels:
+    """Give the first greatest class of each row: of the logits, which a softcap may round to one number."""
+    found: Labels = (z if options.where is None else np.where(options.where, z, -np.inf)).argmax(axis=-1)
+    return found
 
 
 def weights_in_mean(target: Target, labels: Any, options: RowOptions, sample_weight: Array) -> Array:

@@ -17,6 +17,7 @@ from ..vecmath.quotient import (
 )
 from .gradient import (
     GradientTerms,
+    LabelEntry,
     gradient,
     gradient_anew,
     gradient_of,
@@ -129,10 +130,23 @@ def _gradient_anew_row(logits, row, y, factor, options, dlogits):
     start, stop = row.start, row.stop
     found, _ = cross_entropy_row(logits, row, y, options)
     next_one = next_range(logits, row)
-    terms = gradient_terms(found, factor, options, start)
-    given = gradient_of_logits(logits, row.top, terms, label_entry(found, y))
-    store_row(Pending(gradient_anew, given, logits, start, dlogits, start, stop))
+    terms, label = gradient_terms(found, factor, options, start), label_entry(found, y)
+    if is_small(logits, terms.weight, terms.total):
+        _write_small_gradient(logits, row.top, terms, label, start, stop, dlogits)
+    else:
+        given = gradient_of_logits(logits, row.top, terms, label)
+        store_row(Pending(gradient_anew, given, logits, start, dlogits, start, stop))
     return found, next_one
+
+
+@noinline
+def _write_small_gradient(logits, top, terms, label, start, stop, dlogits):
+    """Write a gradient whose e_j must lose their headroom first: see `sum_for_grad`."""
+    terms = GradientTerms(terms.weight, terms.total * NO_HEADROOM, terms.uniform, terms.spread)
+    if label is not None:
+        label = LabelEntry(label.y, label.entry * NO_HEADROOM)
+    given = gradient_of_logits(logits, top, terms, label, NO_HEADROOM)
+    store_row(Pending(gradient_anew, given, logits, start, dlogits, start, stop))
 
 
 @staged

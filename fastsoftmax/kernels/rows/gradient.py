@@ -81,12 +81,13 @@ class GradientOfLogits(NamedTuple):
     scale: LogitScale
     gradient: Gradient
     label: LabelEntry | None
+    headroom: float | None  # what e_j are to be multiplied by, None for 1
 
 
 @staged
-def gradient_of_logits(logits, top, terms, label):
+def gradient_of_logits(logits, top, terms, label, headroom=None):
     """Prepare `gradient_anew` for a row."""
-    return GradientOfLogits(row_scale(logits, top), gradient_of(logits, multiply, terms), label)
+    return GradientOfLogits(row_scale(logits, top), gradient_of(logits, multiply, terms), label, headroom)
 
 
 @staged
@@ -107,6 +108,8 @@ def gradient_anew(z, j, left, given):
     """Compute s ∂L/∂z_j of the classes from j on, of which `left` are left, from their logits."""
     x, label = logit(z, given.scale.transform), given.label
     e = exp_logit(x, given.scale)
+    if given.headroom is not None:
+        e = e * splat(e, given.headroom)
     if label is not None and j <= label.y < j + left:
         e = set_lane(e, label.y - j, label.entry)
     return weighted(gradient(e, j, left, given.gradient), slope(x))

@@ -14,7 +14,7 @@ from ..compiling.views import Array
 from ..simd.convert import promote
 from ..simd.memory import load_first, store_first
 from ..simd.reduce import first_lane
-from ..simd.vector import fma, splat, where_equal
+from ..simd.vector import splat
 from ..vecmath import exp
 from ..vecmath.softcap import Softcapped, softcap_slope, softcapped
 
@@ -107,24 +107,19 @@ def transform_of(logits):
 
 
 class Logit(NamedTuple):
-    """A vector of logits z, and what they become: q, in two parts."""
+    """A vector of logits z, and what they become with a softcap: q, in two parts. A scale alone is left to `exp`."""
 
-    z: Vector
     q: Vector
     rest: Vector | None  # what q has rounded off, None for nothing
     softcapped: Softcapped | None
 
 
 def logit(z, transform):
-    """Compute q of logits."""
-    if transform is None:
-        return Logit(z, z, None, None)
-    if transform.softcap is not None:
-        capped = softcapped(z, 1.0 if transform.scale is None else transform.scale, transform.softcap)
-        return Logit(z, capped.q, capped.rest, capped)
-    scale = splat(z, transform.scale)
-    q = scale * z
-    return Logit(z, q, fma(scale, z, -q), None)
+    """Compute q of logits; where there is a scale alone, over it."""
+    if transform is None or transform.softcap is None:
+        return Logit(z, None, None)
+    capped = softcapped(z, 1.0 if transform.scale is None else transform.scale, transform.softcap)
+    return Logit(capped.q, capped.rest, capped)
 
 
 class LogitScale(NamedTuple):
@@ -139,7 +134,7 @@ def scale_of(logits, top):
     """Prepare exponentials of rows whose greatest logits are the vector `top`."""
     transform = transform_of(logits)
     top = logit(top, transform)
-    return LogitScale(exp.scale_of(top.q, top.rest), top, transform)
+    return LogitScale(exp.scale_of(top.q, top.rest, scale_in(logits, top.q)), top, transform)
 
 
 def row_scale(logits, top):
@@ -164,20 +159,23 @@ def exp_top(scale):
 
 def are_near(logits, top, bottom):
     """Whether `exp_near_logit` will do for all logits from `bottom` to `top`, in every lane."""
-    transform = transform_of(logits)
-    return exp.is_near(logit(top, transform).q, logit(bottom, transform).q)
+    return exp.is_near(*(_whole_logit(logits, z) for z in (top, bottom)))
+
+
+def _whole_logit(logits, z):
+    """Compute q, rounded."""
+    return exp.scaled(logit(z, transform_of(logits)).q, scale_in(logits, z))[0]
 
 
 def exponent_of(logits, top):
     """Find the exponent of the power of two that the e_j of a row are over, whose greatest logit is a number."""
-    return first_lane(exp.exponent_of(logit(splat(logits, top), transform_of(logits)).q))
+    return first_lane(exp.exponent_of(_whole_logit(logits, splat(logits, top))))
 
 
 def has_exponents(logits, top, other):
     """Whether powers of two can tell two greatest logits apart, that are numbers; one of −∞ needs none."""
-    transform = transform_of(logits)
-    if transform is not None:
-        top, other = (first_lane(logit(splat(logits, z), transform).q) for z in (top, other))
+    if transform_of(logits) is not None:
+        top, other = (first_lane(_whole_logit(logits, splat(logits, z))) for z in (top, other))
     return (abs(top) <= exp.EXACT) & ((abs(other) <= exp.EXACT) | (abs(other) == math.inf))
 
 
@@ -186,11 +184,11 @@ def has_exponents(logits, top, other):
 
 def wide_top(scale):
     """Compute q of the greatest logits in float64."""
-    _, q, rest, _ = scale.top
-    if rest is None:
-        return promote(q)
-    rest = where_equal(q - q, splat(q, 0.0), rest, splat(q, 0.0))  # of ∞ it is NaN
-    return promote(q) + promote(rest)
+    q, rest, _ = scale.top
+    factor = scale.scale.factor
+    if factor is not None:
+        return promote(factor) * promote(q)
+    return promote(q) if rest is None else promote(q) + promote(rest)
 
 
 def gap(scale, x):
@@ -205,7 +203,7 @@ def wide_gap(scale, x):
 
 def _gap(top, x, convert):
     if x.softcapped is None:
-        return convert(top.z) - convert(x.z)
+        return convert(top.q) - convert(x.q)
     return (convert(top.q) - convert(x.q)) + (convert(top.rest) - convert(x.rest))
 
 

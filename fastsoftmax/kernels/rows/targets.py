@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from ..compiling.numbers import Number
 from ..compiling.staging import staged
-from ..simd.memory import load, load_allowed, load_first, store, zero_from
+from ..simd.memory import first_ones, load, load_allowed, load_first, store
 from ..simd.vector import fma, lanes_of, splat, where_equal, where_greater
 from .bundles import empty_lanes, to_lanes
 from .logits import LogitView
@@ -56,7 +56,8 @@ def load_spread(spread, j, left, like):
     if options.label_probs is not None:
         p = load_first(options.label_probs.flat, spread.start + j, left, 0.0)
         w = weighted(_smoothed(p, options), w)
-        w = w if options.label_smoothing is None else zero_from(w, left)
+        if isinstance(left, Number) and options.label_smoothing is not None:
+            w = w * first_ones(w, left)  # ε/C is no number of what is no class
     if options.where is not None:
         allowed = load_allowed(options.where, spread.start + j, left, like)
         w = allowed if w is None else where_equal(allowed, splat(w, 0.0), splat(w, 0.0), w)

@@ -152,11 +152,14 @@ def load_allowed(mask, index, count, like):
     return Vector(builder().select(allowed, build_splat(kind, kind.element(1.0)), ir.Constant(kind, None)))
 
 
-def zero_from(vector, count):
-    """Set the lanes from `count` on to zero."""
-    if is_whole(count, vector.ir.type):
-        return vector
-    return Vector(builder().select(_first(count, vector.ir.type), vector.ir, ir.Constant(vector.ir.type, None)))
+def first_ones(like, count):
+    """Give a vector with 1 in the first `count` lanes and 0 in the others.
+
+    To multiply by, not to choose by: of what is loaded by the same mask LLVM 20 would load all lanes then.
+    """
+    kind = vector_type(like.dtype)
+    one = build_splat(kind, kind.element(1.0))
+    return Vector(builder().select(_first(count, kind), one, ir.Constant(kind, None)))
 
 
 def _stored(array, index, vector, count=None):

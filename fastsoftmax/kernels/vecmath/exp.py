@@ -67,6 +67,7 @@ class Scale(NamedTuple):
     bias: Vector
     floor: Vector
     shift_rest: Vector | None  # what the shift has rounded off
+    factor: Vector | None  # of logits and shift, None for 1
 
 
 def exponent_of(z):
@@ -74,18 +75,29 @@ def exponent_of(z):
     return fma(z, log2_e(z), _round(z)) - _round(z)
 
 
-def scale_of(top, rest=None):
+def scale_of(top, rest=None, factor=None):
     """Prepare e^z for rows whose greatest logits are `top`, with what they have rounded off: a scale for `exp_scaled`.
+
+    With a factor it is e^(factor · z), and then there is no rest.
 
     e^(z − top) would round z − top, which costs up to |z − top|/2 ulp. Dividing by a power of two near e^top instead
     rounds nothing. Sums over the row and quotients of its entries do not see which power it was.
     """
-    shift = where_greater(magnitude(top), _exact(top), top, zero(top))
-    shift_rest = None if rest is None else where_greater(magnitude(top), _exact(top), rest, zero(top))
-    top = top - shift
+    is_far = magnitude(scaled(top, factor)[0]), _exact(top)
+    shift = where_greater(*is_far, top, zero(top))
+    shift_rest = None if rest is None else where_greater(*is_far, rest, zero(top))
+    top, _ = scaled(top - shift, factor)
     power = exponent_of(top)
     floor = top - _depth(top) if AVX512 else (power + _lowest_power(top)) * ln2(top)
-    return Scale(shift, _round_to_power(top) - power * _steps(top), floor, shift_rest)
+    return Scale(shift, _round_to_power(top) - power * _steps(top), floor, shift_rest, factor)
+
+
+def scaled(z, factor, rest=None):
+    """Compute factor · z and what that rounds off; without a factor it is z and its own rest."""
+    if factor is None:
+        return z, rest
+    product = factor * z
+    return product, fma(factor, z, -product)
 
 
 def is_near(top, bottom):
@@ -105,14 +117,16 @@ def exp_scaled(z, scale, rest=None):
     and for −∞ it is 0, without AVX-512 from 133 (754) below on; NaN for NaN, and for every z if the maximum is not
     finite.
     """
-    key = z = z - scale.shift
-    if not AVX512:
-        z = greater(scale.floor, z)
+    z = z - scale.shift
     if rest is not None:
-        rest = rest - scale.shift_rest
-        rest = rest if AVX512 else zero_below(rest, key, scale.floor)  # of −∞ it is NaN
-        z, rest = z + rest, rest - ((z + rest) - z)  # of large logits it is not small
-    return zero_below(exp_near(z, scale, rest), key, scale.floor) if AVX512 else exp_near(z, scale, rest)
+        rest = zero_below(rest - scale.shift_rest, z, scale.floor)
+        # Of large logits it is not small, so that it counts in what is below the floor.
+        z, rest = z + rest, zero_below(rest - ((z + rest) - z), z + rest, scale.floor)
+    z, rest = scaled(z, scale.factor, rest)
+    if AVX512:
+        return zero_below(_exp(z, rest, scale), z, scale.floor)
+    rest = None if rest is None else zero_below(rest, z, scale.floor)  # of −∞ it is NaN
+    return _exp(greater(scale.floor, z), rest, scale)
 
 
 def exp_near(z, scale, rest=None):
@@ -121,6 +135,10 @@ def exp_near(z, scale, rest=None):
     Maximum error: 0.65 ulp in float32, 1.25 without AVX-512, 0.95 in float64. Valid range: z from 40 below the row's
     maximum to 43 (in float64 664) above, where |maximum| ≤ 2048; NaN for NaN. Any other z, −∞ too, may give anything.
     """
+    return _exp(*scaled(z, scale.factor, rest), scale)
+
+
+def _exp(z, rest, scale):
     power = fma(z, _steps_per_e(z), scale.bias)
     n = power - scale.bias
     whole = fma(n, _minus_step_high(z), z)
