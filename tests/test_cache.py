@@ -197,7 +197,7 @@ def test_edited_helper(call, package, tmp_path, zipped):
     helpers = package / "kernels" / "rows" / "whole.py"
     source = helpers.read_text()
     for added, was in ((0.0, "compiled"), (1.0, "compiled"), (1.0, "loaded")):
-        edited = source.replace("lse = row.top + log_sum\n", f"lse = row.top + log_sum + {added}\n")
+        edited = source.replace("row.top) + log_sum\n", f"row.top) + log_sum + {added}\n")
         assert edited != source
         helpers.write_text(edited)
         path = shutil.make_archive(str(tmp_path / "site"), "zip", package.parent) if zipped else package.parent

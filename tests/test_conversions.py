@@ -116,7 +116,7 @@ def test_a_scalar_has_no_classes(name):
 def test_no_labels_for_no_rows():
     assert np.isnan(fs.cross_entropy(np.empty((0, 3), np.float32), []))
     assert fs.cross_entropy(np.empty((0, 3), np.float32), [], reduction="sum") == 0
-    with pytest.raises(TypeError, match=r"^labels: expected integers, one per row, got float64"):
+    with pytest.raises(TypeError, match=r"^labels: expected integers, one per row, or .*, got float64"):
         fs.cross_entropy(np.empty((0, 3), np.float32), np.empty(0))
 
 

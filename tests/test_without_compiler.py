@@ -38,7 +38,7 @@ def test_clear_errors():
     softmax, loss, label = run.stdout.splitlines()
     assert softmax == loss
     assert softmax.startswith("RuntimeError NUMBA_DISABLE_JIT is set")
-    assert label == "TypeError labels: expected integers, one per row, got <U1"
+    assert label == "TypeError labels: expected integers, one per row, or probabilities of shape (2,), got <U1"
 
 
 @pytest.mark.parametrize("ignored", [-100, 0, 2, 2**63 - 1, -(2**63)])

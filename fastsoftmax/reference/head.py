@@ -27,6 +27,7 @@ def linear_cross_entropy(
 ) -> Any:
     """Cross entropy of a linear layer, L(X·W + b, y); the options are those of `cross_entropy`.
 
+    >>> import numpy as np
     >>> float(linear_cross_entropy(np.zeros((3, 2)), np.ones((2, 1)), None, np.zeros(3, int)))
     0.0
     """
@@ -64,6 +65,7 @@ def linear_cross_entropy_with_grad(
 ) -> Any:
     """Cross entropy of a linear layer and the gradients of X, W and b; `dloss` as in `cross_entropy_with_grad`.
 
+    >>> import numpy as np
     >>> inputs, weight, labels = np.ones((1, 1)), np.log([[1.0, 3.0]]), np.array([0])
     >>> loss, grads = linear_cross_entropy_with_grad(inputs, weight, None, labels)
     >>> grads.dweight.round(6).tolist(), grads.dbias

@@ -68,7 +68,7 @@ class Kernel(Compiled):
 
     def variant(self, options: tuple[str, ...]) -> "Kernel":
         """Give the kernel that takes some options, by their names in order."""
-        found = self._variants.get(options)
+        found = self._variants.get(options) if options else self
         if found is None:
             function = self.__wrapped__
             name = "_with_".join([function.__name__, *options])
