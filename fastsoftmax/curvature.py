@@ -3,12 +3,12 @@
 import numpy as np
 
 from fastsoftmax import arrays, conversions, options, threads
-from fastsoftmax.arrays import Targets
 from fastsoftmax.conversions import Array
 from fastsoftmax.kernels import operations
 from fastsoftmax.losses import Reduction
 from fastsoftmax.options import Asked, Options
 from fastsoftmax.reference import rows as reference_rows
+from fastsoftmax.targets import Targets, take_targets
 
 
 def cross_entropy_hvp(
@@ -68,7 +68,7 @@ def cross_entropy_hvp(
     arrays.check_reduction(reduction)
     if out is not None:
         arrays.check_out(out, z.shape, z.dtype)
-    targets = arrays.targets(labels, z.shape, axis, ignore_index)
+    targets = take_targets(labels, z.shape, axis, ignore_index)
     asked = Asked(class_weight, sample_weight, label_smoothing, z_loss, softcap, scale, where, return_stats=False)
     given = options.checked(asked, (z, axis), targets) or options.Options({}, targets.counted)
     rows, tangents = arrays.rows_of(z, axis), arrays.rows_of(v, axis)

@@ -14,6 +14,7 @@ from fastsoftmax.layer import checked_layer
 from fastsoftmax.losses import Reduction, reduce
 from fastsoftmax.options import OFF
 from fastsoftmax.reference import LinearGrads
+from fastsoftmax.targets import Targets, take_targets
 
 # No more, or glibc hands the pages back after each call, and new ones cost more than larger products gain: with twice
 # as much a head of many classes took an eighth longer (M41).
@@ -252,13 +253,13 @@ def _results(
 
 def _checked(
     inputs: object, weight: object, bias: object, labels: object, ignore_index: object, reduction: object
-) -> tuple[Array, Array, Array, arrays.Targets]:
+) -> tuple[Array, Array, Array, Targets]:
     """Check the arguments of a head; without a bias it is zero."""
     x, w, b = checked_layer(inputs, weight, bias)
     if w.shape[1] == 0:
         raise ValueError(f"weight: expected at least one class, got shape {w.shape}")
     arrays.check_reduction(reduction)
-    targets = arrays.targets(labels, (len(x), w.shape[1]), 1, ignore_index)
+    targets = take_targets(labels, (len(x), w.shape[1]), 1, ignore_index)
     if b is None:
         b = np.zeros(w.shape[1], x.dtype)
     return arrays.contiguous(x), arrays.contiguous(w), arrays.contiguous(b), targets

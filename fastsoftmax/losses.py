@@ -9,6 +9,7 @@ from fastsoftmax import arrays, conversions, options, threads
 from fastsoftmax.conversions import Array
 from fastsoftmax.kernels import operations
 from fastsoftmax.options import OFF
+from fastsoftmax.targets import take_targets
 
 Reduction = Literal["mean", "sum", "none"]
 
@@ -105,7 +106,7 @@ def cross_entropy(
     axis = arrays.class_axis("logits", array, axis)
     arrays.check_reduction(reduction)
     shape = arrays.row_shape(array, axis)
-    targets = arrays.targets(labels, array.shape, axis, ignore_index)
+    targets = take_targets(labels, array.shape, axis, ignore_index)
     flat_labels, ignored, counted, probs = targets
     given = None
     if probs is not None or not (
@@ -196,7 +197,7 @@ def cross_entropy_with_grad(
         arrays.check_out(out, array.shape, array.dtype)
     shape = arrays.row_shape(array, axis)
     factor, row_factors = arrays.upstream(dloss, reduction, shape, array.dtype)
-    targets = arrays.targets(labels, array.shape, axis, ignore_index)
+    targets = take_targets(labels, array.shape, axis, ignore_index)
     flat_labels, ignored, counted, probs = targets
     given = None
     if probs is not None or not (

@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastsoftmax import arrays, threads
-from fastsoftmax.arrays import Targets, contiguous
+from fastsoftmax.arrays import contiguous
 from fastsoftmax.conversions import Array, floats
 from fastsoftmax.kernels.compiling.jit import Bound, Kernel
 from fastsoftmax.kernels.operations import HELPERS
 from fastsoftmax.reference import RowStats
+from fastsoftmax.targets import Targets, probs_in
 
 # What each option is to a kernel. Class probabilities in place of labels count as one: kernels know it by its fields.
 FIELDS = {
@@ -31,8 +32,6 @@ _OF_ROWS = ("sample_weight", "label_probs", "lse", "predictions", "entropy")  # 
 _READ = ("class_weight", "sample_weight", "label_probs", "where")
 WEIGHTS = ("class_weight", "sample_weight")  # which rows weigh by in a mean
 
-
-_PROBS_SPAN = 2**16  # elements of class probabilities that a task checks
 
 # The default of options that are numbers: a plain call is told by it at no cost.
 OFF = 0.0
@@ -137,7 +136,7 @@ def _checked(
         values["sample_weight"] = weights.reshape(-1)
     smoothing = _number("label_smoothing", asked.label_smoothing, 1.0, "from 0 to 1")
     if probs is not None:
-        probs = _probs_in(dtype, probs, shape, axis)
+        probs = probs_in(dtype, probs, shape, axis)
         values["label_probs"] = probs
     if smoothing:
         w = values.get("class_weight")
@@ -153,24 +152,6 @@ def _checked(
         return None
     values = {name: values[name] for name in _ORDER if name in values}
     return Options(values, _divisor(labels, ignored, counted, values))
-
-
-def _probs_in(dtype: np.dtype[Any], given: Array, shape: tuple[int, ...], axis: int) -> Array:
-    """Take rows of class probabilities in a dtype, all of them finite numbers from 0 up."""
-    probs = given
-    if given.dtype != dtype:
-        with np.errstate(all="ignore"):  # what is too large is infinite
-            probs = given.astype(dtype)
-        probs[given < 0] = -1  # what is too small is 0
-    spans = np.empty(max(1, probs.size // _PROBS_SPAN), np.int64)
-    threads.run(HELPERS.check_probs, probs.size, probs, spans)
-    if spans.max() >= 0:
-        wrong = int(spans[spans >= 0][0])
-        at = [int(i) for i in np.unravel_index(wrong // probs.shape[1], shape)]
-        at.insert(axis, wrong % probs.shape[1])
-        place = ", ".join(map(str, at))
-        raise ValueError(f"labels: expected finite probabilities from 0 up, got {given.flat[wrong]} at {place}")
-    return probs
 
 
 def _divisor(labels: Array, ignored: int, counted: int, values: dict[str, Any]) -> float:
