@@ -73,6 +73,14 @@ def unit(x):
 
 @pytest.mark.parametrize("classes", CLASSES)
 @pytest.mark.parametrize("name", ROWS)
+def test_with_a_scale(name, classes, dtype, assert_same_bits):
+    """Of doubles, halved: no product is rounded."""
+    logits = near_zero(name, classes, dtype)
+    assert_same_bits(fs.logsumexp(2 * logits, scale=0.5), fs.logsumexp(logits))
+
+
+@pytest.mark.parametrize("classes", CLASSES)
+@pytest.mark.parametrize("name", ROWS)
 def test_within_four_ulp(name, classes, dtype):
     logits = near_zero(name, classes, dtype)
     got = fs.logsumexp(logits)

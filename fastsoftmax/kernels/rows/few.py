@@ -28,10 +28,10 @@ from .logits import (
     exp_top,
     gap,
     has_slope,
+    in_two_parts,
     logit,
     scale_in,
     scale_of,
-    transform_of,
     wide_top,
 )
 from .options import LossOptions, has_stats
@@ -240,8 +240,7 @@ def _exact_logsumexps(lanes, n_classes):
     """Compute log1p(−1 + Σ_j e^z_j) in double-double, of lanes where that cancels; others hold anything."""
     running = ExpSum(splat(lanes, -1.0), empty_sum(lanes))
     for j in range(n_classes):
-        x = logit(load(lanes, j * lanes_of(lanes)), transform_of(lanes))
-        running = add_exp(running, x.q, x.rest)
+        running = add_exp(running, *in_two_parts(lanes, load(lanes, j * lanes_of(lanes))))
     x, rest = settled(running)
     return log1p_double_double(x, rest)
 

@@ -159,23 +159,24 @@ def exp_top(scale):
 
 def are_near(logits, top, bottom):
     """Whether `exp_near_logit` will do for all logits from `bottom` to `top`, in every lane."""
-    return exp.is_near(*(_whole_logit(logits, z) for z in (top, bottom)))
+    return exp.is_near(*(in_two_parts(logits, z)[0] for z in (top, bottom)))
 
 
-def _whole_logit(logits, z):
-    """Compute q, rounded."""
-    return exp.scaled(logit(z, transform_of(logits)).q, scale_in(logits, z))[0]
+def in_two_parts(logits, z):
+    """Compute q and what it has rounded off."""
+    x = logit(z, transform_of(logits))
+    return exp.scaled(x.q, scale_in(logits, z), x.rest)
 
 
 def exponent_of(logits, top):
     """Find the exponent of the power of two that the e_j of a row are over, whose greatest logit is a number."""
-    return first_lane(exp.exponent_of(_whole_logit(logits, splat(logits, top))))
+    return first_lane(exp.exponent_of(in_two_parts(logits, splat(logits, top))[0]))
 
 
 def has_exponents(logits, top, other):
     """Whether powers of two can tell two greatest logits apart, that are numbers; one of −∞ needs none."""
     if transform_of(logits) is not None:
-        top, other = (first_lane(_whole_logit(logits, splat(logits, z))) for z in (top, other))
+        top, other = (first_lane(in_two_parts(logits, splat(logits, z))[0]) for z in (top, other))
     return (abs(top) <= exp.EXACT) & ((abs(other) <= exp.EXACT) | (abs(other) == math.inf))
 
 

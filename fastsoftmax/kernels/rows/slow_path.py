@@ -10,7 +10,7 @@ from ..simd.reduce import count_equal, first_lane
 from ..simd.vector import broadcast, is_double, lanes_of, lone, splat
 from ..vecmath.double_double import ExpSum, add_exp, log1p_double_double, settled
 from ..vecmath.log1p import log1p
-from .logits import exp_logit, exp_top, logit, scale_of, transform_of
+from .logits import exp_logit, exp_top, in_two_parts, logit, scale_of
 from .passes import Row, drop_equal, row_max
 from .whole import CANCELS, log_sum_row, row_top
 
@@ -48,8 +48,7 @@ def _double_double_logsumexp(logits, start, stop):
     lanes = lanes_of(logits)  # which share the −1
     running = ExpSum(splat(logits, -1 / lanes), empty_sum(logits))
     for i in range(start, stop, lanes):
-        x = logit(load_first(logits, i, stop - i, -math.inf), transform_of(logits))
-        running = add_exp(running, x.q, x.rest)
+        running = add_exp(running, *in_two_parts(logits, load_first(logits, i, stop - i, -math.inf)))
     parts = Sum(*settled(running))
     x = sum_of(parts)  # one float64, so what it rounds off is asked for afterwards
     rest = sum_of(add_to_sum(parts, splat(logits, -x / lanes)))
