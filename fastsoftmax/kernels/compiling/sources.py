@@ -1,6 +1,8 @@
 """The kernels' source files, in all sub-packages: what they were when this process imported them."""
 
+import functools
 import hashlib
+import os
 from importlib.resources import files
 
 _ROOT = __package__.rpartition(".")[0]  # the package of all kernels
@@ -20,12 +22,41 @@ def _walk(folder, path=""):
             yield from _walk(entry, f"{path}{entry.name}/")
 
 
-_DIGESTS = {path: _digest_of(file.read_bytes()) for path, file in sorted(_walk(_FOLDER), key=lambda found: found[0])}
+def _stamp(file):
+    """Tell what a file is without reading it, which importing has no time for; in a zip it is read."""
+    if not isinstance(file, os.PathLike):
+        return _digest_of(file.read_bytes())
+    found = os.stat(file)
+    return found.st_mtime_ns, found.st_size
+
+
+_STAMPS = {path: _stamp(file) for path, file in _walk(_FOLDER)}  # as they are imported
+
+
+@functools.cache
+def _digests():
+    found = {}
+    for path, file in sorted(_walk(_FOLDER), key=lambda each: each[0]):
+        content = file.read_bytes()
+        if _STAMPS.get(path) != _stamp(file):
+            raise _changed(path)
+        found[path] = _digest_of(content)
+    return found
+
+
+def _changed(path):
+    return RuntimeError(f"fastsoftmax's {path} has changed since it was imported: start the process again")
 
 
 def digest():
-    """Give a digest of them all, and of where each of them is."""
-    return _digest_of(repr(_DIGESTS).encode())
+    """Give a digest of them all, and of where each of them is.
+
+    Raises
+    ------
+    RuntimeError
+        If one of them has changed since it was imported.
+    """
+    return _digest_of(repr(_digests()).encode())
 
 
 def is_own(module):
@@ -46,6 +77,6 @@ def lines_of(module):
         content = _FOLDER.joinpath(*path.split("/")).read_bytes()
     except OSError:
         content = b""
-    if _digest_of(content) != _DIGESTS[path]:
-        raise RuntimeError(f"fastsoftmax's {path} has changed since it was imported: start the process again")
+    if _digest_of(content) != _digests()[path]:
+        raise _changed(path)
     return content.decode().splitlines(keepends=True)
