@@ -196,13 +196,12 @@ class _Files:
 
 _UNFINISHED = ".tmp"
 
-_SOURCES = sources.digest()
 
 _DIGEST_SIZE = hashlib.sha256().digest_size
 
 
 def _digest(key, data):
     """Sign compiled code with all it depends on; signature and CPU are in the key."""
-    versions = __version__, numba.__version__, llvmlite.__version__, _SOURCES
+    versions = __version__, numba.__version__, llvmlite.__version__, sources.digest()
     settings = config.BOUNDSCHECK, config.OPT, config.DEBUGINFO_DEFAULT
     return hashlib.sha256(repr((versions, settings, key)).encode() + data).digest()

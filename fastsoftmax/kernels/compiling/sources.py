@@ -48,6 +48,7 @@ def _changed(path):
     return RuntimeError(f"fastsoftmax's {path} has changed since it was imported: start the process again")
 
 
+@functools.cache
 def digest():
     """Give a digest of them all, and of where each of them is.
 
