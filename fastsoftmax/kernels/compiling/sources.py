@@ -14,49 +14,36 @@ def _digest_of(content):
 
 
 def _walk(folder, path=""):
-    """List the source files in a folder and those below: (path from the first one, file)."""
+    """Read the source files in a folder and those below: (path from the first one, content)."""
     for entry in folder.iterdir():
         if entry.name.endswith(".py"):
-            yield path + entry.name, entry
+            yield path + entry.name, entry.read_bytes()
         elif entry.is_dir():
             yield from _walk(entry, f"{path}{entry.name}/")
 
 
-def _stamp(file):
-    """Tell what a file is without reading it, which importing has no time for; in a zip it is read."""
-    if not isinstance(file, os.PathLike):
-        return _digest_of(file.read_bytes())
-    found = os.stat(file)
-    return found.st_mtime_ns, found.st_size
+def _walk_quickly(folder, path=""):
+    """Do the same outside a zip, in half of the time."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.endswith(".py"):
+                with open(entry.path, "rb", buffering=0) as file:
+                    yield path + entry.name, file.read()
+            elif entry.name != "__pycache__" and entry.is_dir():
+                yield from _walk_quickly(entry.path, f"{path}{entry.name}/")
 
 
-_STAMPS = {path: _stamp(file) for path, file in _walk(_FOLDER)}  # as they are imported
+_CONTENTS = dict((_walk_quickly if isinstance(_FOLDER, os.PathLike) else _walk)(_FOLDER))
 
 
 @functools.cache
 def _digests():
-    found = {}
-    for path, file in sorted(_walk(_FOLDER), key=lambda each: each[0]):
-        content = file.read_bytes()
-        if _STAMPS.get(path) != _stamp(file):
-            raise _changed(path)
-        found[path] = _digest_of(content)
-    return found
-
-
-def _changed(path):
-    return RuntimeError(f"fastsoftmax's {path} has changed since it was imported: start the process again")
+    return {path: _digest_of(content) for path, content in sorted(_CONTENTS.items())}
 
 
 @functools.cache
 def digest():
-    """Give a digest of them all, and of where each of them is.
-
-    Raises
-    ------
-    RuntimeError
-        If one of them has changed since it was imported.
-    """
+    """Give a digest of them all, and of where each of them is."""
     return _digest_of(repr(_digests()).encode())
 
 
@@ -79,5 +66,5 @@ def lines_of(module):
     except OSError:
         content = b""
     if _digest_of(content) != _digests()[path]:
-        raise _changed(path)
+        raise RuntimeError(f"fastsoftmax's {path} has changed since it was imported: start the process again")
     return content.decode().splitlines(keepends=True)
