@@ -296,7 +296,7 @@ def _values(logits: Array, axes: tuple[int, ...], asked: tuple[object, object]) 
     """Check the options of a function of logits, and give those that are on as kernels take them."""
     scale, where = asked
     values = options.transform(logits.dtype, None, scale)
-    return values if where is None else values | {"where": arrays.mask(where, logits, axes)}
+    return values if where is None else values | {"where": arrays.mask(where, logits.shape, axes)}
 
 
 def _over_axis(

@@ -200,7 +200,7 @@ def deliver(rows: Array, out: Array | None, like: Array, axis: int) -> Array:
     if rows is out or (out is not None and np.may_share_memory(rows, out)):
         return out
     if like.ndim != 2:
-        rows = rows.reshape(*row_shape(like, axis), like.shape[axis])
+        rows = rows.reshape(*row_shape(like.shape, axis), like.shape[axis])
     if axis != like.ndim - 1:
         rows = np.moveaxis(rows, -1, axis)
     if out is None:
@@ -209,13 +209,13 @@ def deliver(rows: Array, out: Array | None, like: Array, axis: int) -> Array:
     return out
 
 
-def mask(where: object, logits: Array, axes: tuple[int, ...]) -> Array:
-    """Take which classes rows have, as the flat bytes of rows whose classes are all along some axes."""
+def mask(where: object, shape: tuple[int, ...], axes: tuple[int, ...]) -> Array:
+    """Take which classes rows of logits have, as the flat bytes of rows whose classes are all along some axes."""
     array = array_of("where", where)
     if array.dtype != np.bool_:
         raise TypeError(f"where: expected booleans, got {array.dtype}")
-    if array.shape != logits.shape:
-        raise ValueError(f"where: expected shape {logits.shape} like logits, got {array.shape}")
+    if array.shape != shape:
+        raise ValueError(f"where: expected shape {shape} like logits, got {array.shape}")
     return rows_of_axes(array, axes).view(np.uint8).reshape(-1)
 
 
@@ -227,9 +227,8 @@ def integer(name: str, value: object) -> int:
         raise TypeError(f"{name}: expected an integer, got {type(value).__name__}") from None
 
 
-def row_shape(array: Array, axis: int) -> tuple[int, ...]:
-    """Give the shape without the axis of the classes."""
-    shape = array.shape
+def row_shape(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
+    """Give a shape without the axis of the classes."""
     return shape[:axis] + shape[axis + 1 :]
 
 

@@ -70,7 +70,7 @@ def cross_entropy_hvp(
         arrays.check_out(out, z.shape, z.dtype)
     targets = take_targets(labels, z.shape, axis, ignore_index)
     asked = Asked(class_weight, sample_weight, label_smoothing, z_loss, softcap, scale, where, return_stats=False)
-    given = options.checked(asked, (z, axis), targets) or options.Options({}, targets.counted)
+    given = options.checked(asked, z.dtype, z.shape, axis, targets) or options.Options({}, targets.counted)
     rows, tangents = arrays.rows_of(z, axis), arrays.rows_of(v, axis)
     product = _of_rows(rows, tangents, targets, given)
     s = given.values.get("sample_weight", np.ones(len(rows)))

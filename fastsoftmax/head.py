@@ -78,19 +78,15 @@ def linear_cross_entropy(
     0.75
     """
     x, w, b, targets = _checked(inputs, weight, bias, labels, ignore_index, reduction)
-    y, ignored, counted, probs = targets
+    y, ignored, counted, _ = targets
     given = None
-    if probs is not None or not (
-        class_weight is None
-        and sample_weight is None
-        and label_smoothing is OFF
-        and z_loss is OFF
-        and softcap is None
-        and scale is None
+    if not (
+        softcap is scale is class_weight is sample_weight is targets.probs is None
+        and label_smoothing is z_loss is OFF
         and return_stats is False
     ):
         asked = options.Asked(class_weight, sample_weight, label_smoothing, z_loss, softcap, scale, None, return_stats)
-        given = options.checked_of_head(asked, (x, w), targets)
+        given = options.checked(asked, x.dtype, (len(x), w.shape[1]), 1, targets)
     divisor = given.divisor if given else counted
     rows = _rows_of_a_chunk(x, w, workspace)
     losses = np.empty(len(x))
@@ -170,19 +166,15 @@ def linear_cross_entropy_with_grad(
     (array([[ 0.25, -0.25]]), None)
     """
     x, w, b, targets = _checked(inputs, weight, bias, labels, ignore_index, reduction)
-    y, ignored, counted, probs = targets
+    y, ignored, counted, _ = targets
     given = None
-    if probs is not None or not (
-        class_weight is None
-        and sample_weight is None
-        and label_smoothing is OFF
-        and z_loss is OFF
-        and softcap is None
-        and scale is None
+    if not (
+        softcap is scale is class_weight is sample_weight is targets.probs is None
+        and label_smoothing is z_loss is OFF
         and return_stats is False
     ):
         asked = options.Asked(class_weight, sample_weight, label_smoothing, z_loss, softcap, scale, None, return_stats)
-        given = options.checked_of_head(asked, (x, w), targets)
+        given = options.checked(asked, x.dtype, (len(x), w.shape[1]), 1, targets)
     divisor = given.divisor if given else counted
     rows = _rows_of_a_chunk(x, w, workspace)
     factor, row_factors = arrays.upstream(dloss, reduction, x.shape[:1], x.dtype)

@@ -105,22 +105,17 @@ def cross_entropy(
     array = conversions.floats("logits", logits)
     axis = arrays.class_axis("logits", array, axis)
     arrays.check_reduction(reduction)
-    shape = arrays.row_shape(array, axis)
+    shape = arrays.row_shape(array.shape, axis)
     targets = take_targets(labels, array.shape, axis, ignore_index)
-    flat_labels, ignored, counted, probs = targets
+    flat_labels, ignored, counted, _ = targets
     given = None
-    if probs is not None or not (
-        class_weight is None
-        and sample_weight is None
-        and label_smoothing is OFF
-        and z_loss is OFF
-        and softcap is None
-        and scale is None
-        and where is None
+    if not (
+        softcap is scale is class_weight is sample_weight is where is targets.probs is None
+        and label_smoothing is z_loss is OFF
         and return_stats is False
     ):
         asked = options.Asked(class_weight, sample_weight, label_smoothing, z_loss, softcap, scale, where, return_stats)
-        given = options.checked(asked, (array, axis), targets)
+        given = options.checked(asked, array.dtype, array.shape, axis, targets)
     divisor = given.divisor if given else counted
     rows = arrays.rows_of(array, axis)
     losses = np.empty(len(rows))
@@ -195,23 +190,18 @@ def cross_entropy_with_grad(
     arrays.check_reduction(reduction)
     if out is not None:
         arrays.check_out(out, array.shape, array.dtype)
-    shape = arrays.row_shape(array, axis)
+    shape = arrays.row_shape(array.shape, axis)
     factor, row_factors = arrays.upstream(dloss, reduction, shape, array.dtype)
     targets = take_targets(labels, array.shape, axis, ignore_index)
-    flat_labels, ignored, counted, probs = targets
+    flat_labels, ignored, counted, _ = targets
     given = None
-    if probs is not None or not (
-        class_weight is None
-        and sample_weight is None
-        and label_smoothing is OFF
-        and z_loss is OFF
-        and softcap is None
-        and scale is None
-        and where is None
+    if not (
+        softcap is scale is class_weight is sample_weight is where is targets.probs is None
+        and label_smoothing is z_loss is OFF
         and return_stats is False
     ):
         asked = options.Asked(class_weight, sample_weight, label_smoothing, z_loss, softcap, scale, where, return_stats)
-        given = options.checked(asked, (array, axis), targets)
+        given = options.checked(asked, array.dtype, array.shape, axis, targets)
     divisor = given.divisor if given else counted
     if reduction == "mean":
         factor = options.mean_factor(factor, divisor, counted)

@@ -87,57 +87,33 @@ class Options(NamedTuple):
         return (RowStats(*(each.reshape(shape)[()] for each in (lse, self.values["predictions"], entropy))),)
 
 
-def checked(asked: Asked, logits: tuple[Array, int], targets: Targets) -> Options | None:
-    """Check the options of a loss; give None if all are off. `logits` come with the axis of the classes."""
-    array, axis = logits
-    values = transform(array.dtype, asked.softcap, asked.scale)
-    if asked.where is not None:
-        values["where"] = arrays.mask(asked.where, array, (axis,))
-    return _checked(asked, array.dtype, array.shape, axis, targets, values)
-
-
-def checked_of_head(asked: Asked, layer: tuple[Array, Array], targets: Targets) -> Options | None:
-    """Check the options of a loss of the outputs of a linear layer likewise, from its inputs and its weight."""
-    x, w = layer
-    values = transform(x.dtype, asked.softcap, asked.scale)
-    return _checked(asked, x.dtype, (len(x), w.shape[1]), 1, targets, values)
-
-
 def transform(dtype: np.dtype[Any], softcap: object, scale: object) -> dict[str, Any]:
     """Check what the logits go through, in their dtype; a scale of 1 is none."""
     values = {}
     if softcap is not None:
         values["softcap"] = _factor("softcap", softcap, dtype)
-    if scale is not None:
-        factor = _factor("scale", scale, dtype)
-        if factor != 1:
-            values["scale"] = factor
-    quotient = values.get("scale", 1.0) / values.get("softcap", 1.0)
-    if not 1e-290 <= quotient <= 1e290:
+    if scale is not None and (factor := _factor("scale", scale, dtype)) != 1:
+        values["scale"] = factor
+    if softcap is not None and not 1e-290 <= (quotient := values.get("scale", 1.0) / values["softcap"]) <= 1e290:
         raise ValueError(f"scale: expected one whose quotient with the softcap float64 can hold, got {quotient}")
     return values
 
 
-def _checked(
-    asked: Asked,
-    dtype: np.dtype[Any],
-    logits_shape: tuple[int, ...],
-    axis: int,
-    targets: Targets,
-    values: dict[str, Any],
-) -> Options | None:
-    labels, ignored, counted, probs = targets
-    shape, n_classes = logits_shape[:axis] + logits_shape[axis + 1 :], logits_shape[axis]
+def checked(asked: Asked, dtype: np.dtype[Any], shape: tuple[int, ...], axis: int, targets: Targets) -> Options | None:
+    """Check the options of a loss, for logits of a shape with an axis of classes; give None if all are off."""
+    rows, n_classes = arrays.row_shape(shape, axis), shape[axis]
+    values = transform(dtype, asked.softcap, asked.scale)
+    if asked.where is not None:
+        values["where"] = arrays.mask(asked.where, shape, (axis,))
     if asked.class_weight is not None:
         what = "a weight for each class"
         values["class_weight"] = _weights("class_weight", asked.class_weight, (n_classes,), what, dtype)
     if asked.sample_weight is not None:
-        weights = _weights("sample_weight", asked.sample_weight, shape, "a weight for each row", np.dtype(np.float64))
+        weights = _weights("sample_weight", asked.sample_weight, rows, "a weight for each row", np.dtype(np.float64))
         values["sample_weight"] = weights.reshape(-1)
+    if targets.probs is not None:
+        values["label_probs"] = probs_in(dtype, targets.probs, rows, axis)
     smoothing = _number("label_smoothing", asked.label_smoothing, 1.0, "from 0 to 1")
-    if probs is not None:
-        probs = probs_in(dtype, probs, shape, axis)
-        values["label_probs"] = probs
     if smoothing:
         w = values.get("class_weight")
         mean_weight = 1.0 if w is None else HELPERS.total_class_weight.serial(w) / n_classes
@@ -146,28 +122,25 @@ def _checked(
     if factor:
         values["z_loss"] = factor
     if _flag("return_stats", asked.return_stats):
-        n_rows = math.prod(shape)
+        n_rows = math.prod(rows)
         values |= {"lse": np.empty(n_rows), "predictions": np.empty(n_rows, np.int64), "entropy": np.empty(n_rows)}
     if not values:
         return None
-    values = {name: values[name] for name in _ORDER if name in values}
-    return Options(values, _divisor(labels, ignored, counted, values))
+    return Options({name: values[name] for name in _ORDER if name in values}, _divisor(targets, values))
 
 
-def _divisor(labels: Array, ignored: int, counted: int, values: dict[str, Any]) -> float:
-    """Give what a mean divides by; with class probabilities the weights of classes do not count."""
-    if "label_probs" in values:
-        weights = values.get("sample_weight")
-        return float(counted) if weights is None else float(HELPERS.total_loss.serial(weights))
-    if not any(name in values for name in WEIGHTS):
-        return float(counted)
-    return _total_weight(labels, ignored, values)
-
-
-def _total_weight(labels: Array, ignored: int, values: dict[str, Any]) -> float:
-    """Add up what the rows weigh in a mean."""
-    weights, given = np.empty(labels.size), {name: values[name] for name in WEIGHTS if name in values}
-    threads.run(HELPERS.row_weights.bound(given), labels.size, labels, ignored, weights)
+def _divisor(targets: Targets, values: dict[str, Any]) -> float:
+    """Give what a mean divides by, the sum of what rows weigh; with class probabilities their class weights do not."""
+    given = {name: values[name] for name in WEIGHTS if name in values}
+    if targets.probs is not None:
+        given.pop("class_weight", None)
+    if not given:
+        return float(targets.counted)
+    weights = given.get("sample_weight")
+    if targets.probs is None:
+        weights = np.empty(targets.labels.size)
+        kernel = HELPERS.row_weights.bound(given)
+        threads.run(kernel, weights.size, targets.labels, targets.ignored, weights)
     return float(HELPERS.total_loss.serial(weights))
 
 

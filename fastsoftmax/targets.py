@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastsoftmax import threads
-from fastsoftmax.arrays import contiguous, integer, rows_of
+from fastsoftmax.arrays import contiguous, integer, row_shape, rows_of
 from fastsoftmax.conversions import Array, array_of, floats
 from fastsoftmax.kernels.operations import HELPERS
 
@@ -30,17 +30,16 @@ def take_targets(labels: object, shape: tuple[int, ...], axis: int, ignore_index
         if array.size or array.shape == shape or not isinstance(labels, (list, tuple)):
             return _probabilities(labels, array, shape, axis, ignore_index)
         array = array.astype(np.int64)  # NumPy takes an empty list for floats
-    rows, n_classes = shape[:axis] + shape[axis + 1 :], shape[axis]
-    return Targets(*_class_labels(array, rows, n_classes, ignore_index), None)
+    return Targets(*_class_labels(array, row_shape(shape, axis), shape[axis], ignore_index), None)
 
 
 def _probabilities(labels: object, array: Array, shape: tuple[int, ...], axis: int, ignore_index: object) -> Targets:
     """Take class probabilities."""
-    if array.dtype.kind != "f" or (array.shape == shape[:axis] + shape[axis + 1 :] and array.shape != shape):
+    if array.dtype.kind != "f" or array.shape == row_shape(shape, axis):
         raise TypeError(f"labels: expected integers, one per row, or probabilities of shape {shape}, got {array.dtype}")
     probs = floats("labels", labels)
     if probs.shape != shape:
-        expected = f"integers of shape {shape[:axis] + shape[axis + 1 :]}, or probabilities of shape {shape}"
+        expected = f"integers of shape {row_shape(shape, axis)}, or probabilities of shape {shape}"
         raise ValueError(f"labels: expected {expected}, got {probs.dtype} of shape {probs.shape}")
     ignored = integer("ignore_index", ignore_index)
     if ignored != -100:

@@ -206,6 +206,18 @@ def test_small_upstream_gradients(classes, options, dtype, twin, wider, assert_u
 
 
 @pytest.mark.usefixtures("serial")
+@pytest.mark.parametrize("classes", [3, 40, 130])
+def test_scale_and_softcap_far_from_one(classes, dtype):
+    """Logits so small that a scale makes them ordinary, and a softcap so large that it caps nothing."""
+    z, y = np.random.default_rng(0).standard_normal((4, classes)).astype(dtype), np.arange(4) % classes
+    large = 2.0**100 if dtype == np.float32 else 2.0**1000
+    want = fs.cross_entropy(z, y, reduction="none")
+    eps = np.finfo(dtype).eps
+    np.testing.assert_allclose(fs.cross_entropy(z / dtype(large), y, scale=large, reduction="none"), want, rtol=4 * eps)
+    np.testing.assert_allclose(fs.cross_entropy(z, y, softcap=1e15, reduction="none"), want, rtol=4 * eps)
+
+
+@pytest.mark.usefixtures("serial")
 @pytest.mark.parametrize(("scale", "softcap"), [(1e100, 1e-180), (1e-100, 1e180), (1e250, 1e250), (1e-200, 1e-200)])
 @pytest.mark.parametrize("classes", [3, 40])
 def test_any_scale_beside_any_softcap(classes, scale, softcap, assert_ulps):

@@ -286,11 +286,6 @@ NUMBERS = {
         lambda a, b, c: reduce.matching_lane(a, b),
         lambda a, b, c: first_where(a == b)[:, 0],
     ),
-    "first_not_below": (lambda a, b, c: reduce.first_not_below(a, b), lambda a, b, c: first_where(~(a < b))[:, 0]),
-    "first_not_below the greatest": (
-        lambda a, b, c: reduce.first_not_below(a, splat(a, reduce.greatest_lane(a))),
-        lambda a, b, c: first_where(~(a < folded(a, lambda low, high: np.where(low > high, low, high))[:, None]))[:, 0],
-    ),
     "sum_of": (
         lambda a, b, c: accumulate.sum_of(kernel_total_of(a, b)),
         lambda a, b, c: sum_of(*total_of(a, b)),
@@ -748,7 +743,6 @@ REFUSED = {
     "where_equal": lambda a, b: vector.where_equal(lone(0.0), lone(1.0), memory.load(b, 0), lone(0.0)),
     "zero_below": lambda a, b: vector.zero_below(memory.load(a, 0), memory.load(b, 0), memory.load(b, 0)),
     "count_equal": lambda a, b: reduce.count_equal(memory.load(a, 0), memory.load(b, 0)),
-    "first_not_below": lambda a, b: reduce.first_not_below(memory.load(a, 0), memory.load(b, 0)),
     "two_sum": lambda a, b: accumulate.two_sum(memory.load(b, 0), memory.load(b, 0), lone(0.0)),
     "add_to_sum": lambda a, b: accumulate.add_to_sum(accumulate.empty_sum(b), lone(0.0)),
     "store": lambda a, b: memory.store(a, 0, memory.load(b, 0)),

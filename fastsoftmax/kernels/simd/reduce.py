@@ -39,16 +39,6 @@ def count_equal(vector, other):
 
 def matching_lane(vector, other):
     """Find the first lane in which two vectors are equal; their count if there is none."""
-    return _first_lane_of(_equal_lanes(vector, other))
-
-
-def first_not_below(vector, other):
-    """Find the first lane in which one vector is not less than another, or NaN; their count if there is none."""
-    require_vectors(vector, other)
-    found = builder().fcmp_unordered(">=", vector.ir, other.ir)
-    return _first_lane_of(builder().bitcast(found, ir.IntType(vector.ir.type.count)))
-
-
-def _first_lane_of(bits):
-    sentinel = builder().or_(builder().zext(bits, INT), INT(1 << bits.type.width))
+    bits = builder().zext(_equal_lanes(vector, other), INT)
+    sentinel = builder().or_(bits, INT(1 << vector.ir.type.count))
     return Number(builder().cttz(sentinel, ir.Constant(ir.IntType(1), 1)))

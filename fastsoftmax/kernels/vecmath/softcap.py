@@ -49,9 +49,11 @@ def softcap_slope(capped):
 def _softcapped_floats(z, scale, softcap):
     wide = promote(z)
     size, one = magnitude(wide), splat(wide, 1.0)
-    exponent = size * splat(wide, -2.0 * (scale / softcap))
-    e = exp_scaled(exponent, scale_of(splat(wide, 0.0))) * splat(wide, 2.0**-HEADROOM)
-    size = _unless_infinite(splat(wide, softcap) * ((one - e) / (one + e)), size, size)
+    u = size * splat(wide, scale / softcap)
+    e = exp_scaled(u * splat(u, -2.0), scale_of(splat(wide, 0.0))) * splat(wide, 2.0**-HEADROOM)
+    # Where 1 − E would have lost the digits of u, two terms of tanh's series are right to 2⁻⁴⁶.
+    tanh = where_greater(splat(u, 2.0**-11), u, u * fma(u * u, splat(u, -1 / 3), one), (one - e) / (one + e))
+    size = _unless_infinite(splat(wide, softcap) * tanh, size, size)
     q = demote(size, z)
     rest = _unless_infinite(demote(size - promote(q), z), magnitude(z), splat(z, 0.0))
     return Softcapped(_with_sign(q, z), _with_sign(rest, z), e)
@@ -67,7 +69,7 @@ def _softcapped_doubles(z, scale, softcap):
     lost = fma(-tanh, below, above) + (above_rest - tanh * below_rest)
     q = cap * tanh
     q, rest = exact_sum(q, fma(cap, tanh, -q) + cap * (lost / below))
-    q, rest = _unless_infinite(q, size, size), _unless_infinite(rest, size, splat(z, 0.0))
+    q = _unless_infinite(q, size, size)  # whose rest is 0 then
     return Softcapped(_with_sign(q, z), _with_sign(rest, z), e + e_rest)  # of which the second is more than a last bit
 
 
