@@ -1,10 +1,10 @@
-"""Softmax, log-softmax and logsumexp with their backward."""
+"""Softmax, log-softmax and logsumexp; their gradients are in `activation_grads`."""
 
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from fastsoftmax import arrays, conversions, options, reference, threads
+from fastsoftmax import arrays, conversions, options, threads
 from fastsoftmax.conversions import Array
 from fastsoftmax.kernels import operations
 from fastsoftmax.kernels.regimes import RowKernels
@@ -50,7 +50,7 @@ def softmax(
     array([[0.5, 0.5],
            [0. , 1. ]])
     """
-    return _row_by_row(operations.SOFTMAX, axis, out, (scale, where), logits=logits)
+    return row_by_row(operations.SOFTMAX, axis, out, (scale, where), logits=logits)
 
 
 def log_softmax(
@@ -92,7 +92,7 @@ def log_softmax(
     >>> print(fs.log_softmax([0.0, 40.0])[1].round(24))
     -4.248354e-18
     """
-    return _row_by_row(operations.LOG_SOFTMAX, axis, out, (scale, where), logits=logits)
+    return row_by_row(operations.LOG_SOFTMAX, axis, out, (scale, where), logits=logits)
 
 
 def logsumexp(
@@ -159,121 +159,12 @@ def logsumexp(
     return out
 
 
-def softmax_backward(probs: object, dprobs: object, *, axis: Axis = -1, out: Array | None = None) -> Array:
-    r"""Compute the gradient of the logits behind a softmax.
-
-    .. math:: \partial L / \partial z_j = a_j \left(g_j - \sum_s a_s g_s\right), \quad g = \partial L / \partial a
-
-    The Jacobian is symmetric, so this is its product with a tangent too.
-
-    Parameters
-    ----------
-    probs : array_like of float32 or float64
-        a, what `softmax` gave.
-    dprobs : array_like
-        g, shape and dtype of `probs`.
-    axis : int, tuple of int, or None
-        The axis of the classes, or several that are one list of classes together; None for all.
-    out : ndarray, optional
-        Receives the result: shape and dtype of `probs`; either input works in place.
-
-    Returns
-    -------
-    ndarray
-        ∂L/∂z, shape and dtype of `probs`; `out` if given.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If an argument does not fit; nothing is written then.
-
-    Examples
-    --------
-    >>> import fastsoftmax as fs
-    >>> fs.softmax_backward([0.5, 0.5], [1.0, 0.0])
-    array([ 0.25, -0.25])
-    """
-    return _row_by_row(operations.SOFTMAX_BACKWARD, axis, out, _NO_OPTIONS, probs=probs, dprobs=dprobs)
-
-
-def log_softmax_backward(log_probs: object, dlog_probs: object, *, axis: Axis = -1, out: Array | None = None) -> Array:
-    r"""Compute the gradient of the logits behind a log-softmax.
-
-    .. math:: \partial L / \partial z_j = g_j - a_j \sum_s g_s, \quad g = \partial L / \partial \log a
-
-    Parameters
-    ----------
-    log_probs : array_like of float32 or float64
-        log a, what `log_softmax` gave.
-    dlog_probs : array_like
-        g, shape and dtype of `log_probs`.
-    axis : int, tuple of int, or None
-        The axis of the classes, or several that are one list of classes together; None for all.
-    out : ndarray, optional
-        Receives the result: shape and dtype of `log_probs`; either input works in place.
-
-    Returns
-    -------
-    ndarray
-        ∂L/∂z, shape and dtype of `log_probs`; `out` if given.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If an argument does not fit; nothing is written then.
-
-    Examples
-    --------
-    >>> import fastsoftmax as fs
-    >>> fs.log_softmax_backward(np.log([0.5, 0.5]), [1.0, 0.0])
-    array([ 0.5, -0.5])
-    """
-    inputs = {"log_probs": log_probs, "dlog_probs": dlog_probs}
-    return _row_by_row(operations.LOG_SOFTMAX_BACKWARD, axis, out, _NO_OPTIONS, **inputs)
-
-
-def softmax_jacobian(probs: object, *, axis: int = -1) -> Array:
-    r"""Compute the Jacobian of the softmax.
-
-    .. math:: \partial a_j / \partial z_k = a_j (1\{j=k\} - a_k)
-
-    Its product with a vector, without the matrix, is `softmax_backward`.
-
-    Parameters
-    ----------
-    probs : array_like of float32 or float64
-        a, what `softmax` gave.
-    axis : int
-        The axis of the classes.
-
-    Returns
-    -------
-    ndarray
-        Shape (..., C, C): the axis of the classes is taken away, j and k are appended.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If an argument does not fit.
-
-    Examples
-    --------
-    >>> import fastsoftmax as fs
-    >>> fs.softmax_jacobian([0.5, 0.5])
-    array([[ 0.25, -0.25],
-           [-0.25,  0.25]])
-    """
-    array = conversions.floats("probs", probs)
-    axis = arrays.class_axis("probs", array, axis)
-    with np.errstate(all="ignore"):
-        return reference.softmax_jacobian(array, axis=axis)
-
-
-_NO_OPTIONS = None, None
-
-
-def _row_by_row(
-    kernels: RowKernels, axis: Axis, out: Array | None, asked: tuple[object, object], **inputs: object
+def row_by_row(
+    kernels: RowKernels,
+    axis: Axis,
+    out: Array | None,
+    asked: tuple[object, object] = (None, None),
+    **inputs: object,
 ) -> Array:
     """Run a kernel whose inputs and result all have one shape and dtype; `asked` are the scale and where."""
     found = [conversions.floats(name, value) for name, value in inputs.items()]
@@ -283,7 +174,7 @@ def _row_by_row(
     axes = arrays.class_axes(name, first, axis)
     if out is not None:
         arrays.check_out(out, first.shape, first.dtype)
-    values = None if asked is _NO_OPTIONS or (asked[0] is None and asked[1] is None) else _values(first, axes, asked)
+    values = None if asked[0] is asked[1] is None else _values(first, axes, asked)
     if first.size == 0:
         return np.empty_like(first) if out is None else out
     if len(axes) != 1:
