@@ -68,7 +68,7 @@ def cross_entropy_hvp(
     arrays.check_reduction(reduction)
     if out is not None:
         arrays.check_out(out, z.shape, z.dtype)
-    targets = take_targets(labels, z.shape, axis, ignore_index)
+    targets = Targets(*take_targets(labels, ignore_index, arrays.row_shape(z.shape, axis), z.shape, axis))
     asked = Asked(class_weight, sample_weight, label_smoothing, z_loss, softcap, scale, where, return_stats=False)
     given = options.checked(asked, z.dtype, z.shape, axis, targets) or options.Options({}, targets.counted)
     rows, tangents = arrays.rows_of(z, axis), arrays.rows_of(v, axis)

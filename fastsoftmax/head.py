@@ -78,15 +78,15 @@ def linear_cross_entropy(
     0.75
     """
     x, w, b, targets = _checked(inputs, weight, bias, labels, ignore_index, reduction)
-    y, ignored, counted, _ = targets
+    y, ignored, counted, probs = targets
     given = None
     if not (
-        softcap is scale is class_weight is sample_weight is targets.probs is None
+        softcap is scale is class_weight is sample_weight is probs is None
         and label_smoothing is z_loss is OFF
         and return_stats is False
     ):
         asked = options.Asked(class_weight, sample_weight, label_smoothing, z_loss, softcap, scale, None, return_stats)
-        given = options.checked(asked, x.dtype, (len(x), w.shape[1]), 1, targets)
+        given = options.checked(asked, x.dtype, (len(x), w.shape[1]), 1, Targets(*targets))
     divisor = given.divisor if given else counted
     rows = _rows_of_a_chunk(x, w, workspace)
     losses = np.empty(len(x))
@@ -166,15 +166,15 @@ def linear_cross_entropy_with_grad(
     (array([[ 0.25, -0.25]]), None)
     """
     x, w, b, targets = _checked(inputs, weight, bias, labels, ignore_index, reduction)
-    y, ignored, counted, _ = targets
+    y, ignored, counted, probs = targets
     given = None
     if not (
-        softcap is scale is class_weight is sample_weight is targets.probs is None
+        softcap is scale is class_weight is sample_weight is probs is None
         and label_smoothing is z_loss is OFF
         and return_stats is False
     ):
         asked = options.Asked(class_weight, sample_weight, label_smoothing, z_loss, softcap, scale, None, return_stats)
-        given = options.checked(asked, x.dtype, (len(x), w.shape[1]), 1, targets)
+        given = options.checked(asked, x.dtype, (len(x), w.shape[1]), 1, Targets(*targets))
     divisor = given.divisor if given else counted
     rows = _rows_of_a_chunk(x, w, workspace)
     factor, row_factors = arrays.upstream(dloss, reduction, x.shape[:1], x.dtype)
@@ -245,13 +245,13 @@ def _results(
 
 def _checked(
     inputs: object, weight: object, bias: object, labels: object, ignore_index: object, reduction: object
-) -> tuple[Array, Array, Array, Targets]:
+) -> tuple[Array, Array, Array, tuple[Array, int, int, Array | None]]:
     """Check the arguments of a head; without a bias it is zero."""
     x, w, b = checked_layer(inputs, weight, bias)
     if w.shape[1] == 0:
         raise ValueError(f"weight: expected at least one class, got shape {w.shape}")
     arrays.check_reduction(reduction)
-    targets = take_targets(labels, (len(x), w.shape[1]), 1, ignore_index)
+    targets = take_targets(labels, ignore_index, x.shape[:1], (len(x), w.shape[1]), 1)
     if b is None:
         b = np.zeros(w.shape[1], x.dtype)
     return arrays.contiguous(x), arrays.contiguous(w), arrays.contiguous(b), targets

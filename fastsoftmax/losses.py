@@ -9,7 +9,7 @@ from fastsoftmax import arrays, conversions, options, threads
 from fastsoftmax.conversions import Array
 from fastsoftmax.kernels import operations
 from fastsoftmax.options import OFF
-from fastsoftmax.targets import take_targets
+from fastsoftmax.targets import Targets, take_targets
 
 Reduction = Literal["mean", "sum", "none"]
 
@@ -105,17 +105,18 @@ def cross_entropy(
     array = conversions.floats("logits", logits)
     axis = arrays.class_axis("logits", array, axis)
     arrays.check_reduction(reduction)
-    shape = arrays.row_shape(array.shape, axis)
-    targets = take_targets(labels, array.shape, axis, ignore_index)
-    flat_labels, ignored, counted, _ = targets
+    whole_shape = array.shape
+    shape = arrays.row_shape(whole_shape, axis)
+    targets = take_targets(labels, ignore_index, shape, whole_shape, axis)
+    flat_labels, ignored, counted, probs = targets
     given = None
     if not (
-        softcap is scale is class_weight is sample_weight is where is targets.probs is None
+        softcap is scale is class_weight is sample_weight is where is probs is None
         and label_smoothing is z_loss is OFF
         and return_stats is False
     ):
         asked = options.Asked(class_weight, sample_weight, label_smoothing, z_loss, softcap, scale, where, return_stats)
-        given = options.checked(asked, array.dtype, array.shape, axis, targets)
+        given = options.checked(asked, array.dtype, whole_shape, axis, Targets(*targets))
     divisor = given.divisor if given else counted
     rows = arrays.rows_of(array, axis)
     losses = np.empty(len(rows))
@@ -190,18 +191,19 @@ def cross_entropy_with_grad(
     arrays.check_reduction(reduction)
     if out is not None:
         arrays.check_out(out, array.shape, array.dtype)
-    shape = arrays.row_shape(array.shape, axis)
+    whole_shape = array.shape
+    shape = arrays.row_shape(whole_shape, axis)
     factor, row_factors = arrays.upstream(dloss, reduction, shape, array.dtype)
-    targets = take_targets(labels, array.shape, axis, ignore_index)
-    flat_labels, ignored, counted, _ = targets
+    targets = take_targets(labels, ignore_index, shape, whole_shape, axis)
+    flat_labels, ignored, counted, probs = targets
     given = None
     if not (
-        softcap is scale is class_weight is sample_weight is where is targets.probs is None
+        softcap is scale is class_weight is sample_weight is where is probs is None
         and label_smoothing is z_loss is OFF
         and return_stats is False
     ):
         asked = options.Asked(class_weight, sample_weight, label_smoothing, z_loss, softcap, scale, where, return_stats)
-        given = options.checked(asked, array.dtype, array.shape, axis, targets)
+        given = options.checked(asked, array.dtype, whole_shape, axis, Targets(*targets))
     divisor = given.divisor if given else counted
     if reduction == "mean":
         factor = options.mean_factor(factor, divisor, counted)

@@ -5,17 +5,18 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastsoftmax import threads
-from fastsoftmax.arrays import contiguous, integer, row_shape, rows_of
+from fastsoftmax.arrays import contiguous, integer, rows_of
 from fastsoftmax.conversions import Array, array_of, floats
 from fastsoftmax.kernels.operations import HELPERS
 
 _INT64 = np.dtype(np.int64)
 _NO_LABELS = np.empty(0, np.int64)
+_count_labels = HELPERS.count_labels
 _PROBS_SPAN = 2**16  # elements of class probabilities that a task checks
 
 
 class Targets(NamedTuple):
-    """What rows are to be: labels, or class probabilities in place of them."""
+    """What `take_targets` gives, by name."""
 
     labels: Array  # flat class indices; none of them beside probabilities
     ignored: int  # the index to ignore
@@ -23,50 +24,52 @@ class Targets(NamedTuple):
     probs: Array | None  # rows of probabilities, of any dtype: see `probs_in`
 
 
-def take_targets(labels: object, shape: tuple[int, ...], axis: int, ignore_index: object) -> Targets:
-    """Take class indices, one per row, or probabilities, for logits of a shape."""
+def take_targets(
+    labels: object, ignore_index: object, rows: tuple[int, ...], shape: tuple[int, ...], axis: int
+) -> tuple[Array, int, int, Array | None]:
+    """Take class indices, one per row, or probabilities, for logits of a shape.
+
+    Gives what `Targets` names, as a plain tuple and in one function: a small call would notice more.
+    """
     array = labels if type(labels) is np.ndarray else array_of("labels", labels)
     if array.dtype.kind not in "iu":
         if array.size or array.shape == shape or not isinstance(labels, (list, tuple)):
-            return _probabilities(labels, array, shape, axis, ignore_index)
+            return _probabilities(labels, array, ignore_index, rows, shape, axis)
         array = array.astype(np.int64)  # NumPy takes an empty list for floats
-    return Targets(*_class_labels(array, row_shape(shape, axis), shape[axis], ignore_index), None)
-
-
-def _probabilities(labels: object, array: Array, shape: tuple[int, ...], axis: int, ignore_index: object) -> Targets:
-    """Take class probabilities."""
-    if array.dtype.kind != "f" or array.shape == row_shape(shape, axis):
-        raise TypeError(f"labels: expected integers, one per row, or probabilities of shape {shape}, got {array.dtype}")
-    probs = floats("labels", labels)
-    if probs.shape != shape:
-        expected = f"integers of shape {row_shape(shape, axis)}, or probabilities of shape {shape}"
-        raise ValueError(f"labels: expected {expected}, got {probs.dtype} of shape {probs.shape}")
-    ignored = integer("ignore_index", ignore_index)
-    if ignored != -100:
-        raise ValueError(f"ignore_index: expected the default, -100, with class probabilities, got {ignored}")
-    rows = rows_of(probs, axis)
-    return Targets(_NO_LABELS, ignored, len(rows), rows)
-
-
-def _class_labels(array: Array, shape: tuple[int, ...], n_classes: int, ignore_index: object) -> tuple[Array, int, int]:
-    """Take class indices, one per row: (flat labels, index to ignore, number of labels that count)."""
-    if array.shape != shape:
-        raise ValueError(f"labels: expected shape {shape}, got {array.shape}")
+    if array.shape != rows:
+        raise ValueError(f"labels: expected shape {rows}, got {array.shape}")
     ignored = integer("ignore_index", ignore_index)
     if not -(2**63) <= ignored < 2**63:
         raise ValueError(f"ignore_index: expected a 64-bit integer, got {ignored}")
     flat = contiguous(array if array.dtype == _INT64 else _int64(array, ignored))
     if flat.ndim != 1:
         flat = flat.reshape(-1)
-    counted = HELPERS.count_labels.serial(flat, n_classes, ignored)
+    counted = _count_labels.serial(flat, shape[axis], ignored)
     if counted < 0:
         wrong = -1 - counted
-        place = ", ".join(str(i) for i in np.unravel_index(wrong, shape)) if shape else "0"
+        place = ", ".join(str(i) for i in np.unravel_index(wrong, rows)) if rows else "0"
         raise ValueError(
-            f"labels: expected classes 0 to {n_classes - 1} or ignore_index {ignored}, "
+            f"labels: expected classes 0 to {shape[axis] - 1} or ignore_index {ignored}, "
             f"got {array.reshape(-1)[wrong]} in row {place}"
         )
-    return flat, ignored, counted
+    return flat, ignored, counted, None
+
+
+def _probabilities(
+    labels: object, array: Array, ignore_index: object, rows: tuple[int, ...], shape: tuple[int, ...], axis: int
+) -> tuple[Array, int, int, Array]:
+    """Take class probabilities."""
+    if array.dtype.kind != "f" or array.shape == rows:
+        raise TypeError(f"labels: expected integers, one per row, or probabilities of shape {shape}, got {array.dtype}")
+    probs = floats("labels", labels)
+    if probs.shape != shape:
+        expected = f"integers of shape {rows}, or probabilities of shape {shape}"
+        raise ValueError(f"labels: expected {expected}, got {probs.dtype} of shape {probs.shape}")
+    ignored = integer("ignore_index", ignore_index)
+    if ignored != -100:
+        raise ValueError(f"ignore_index: expected the default, -100, with class probabilities, got {ignored}")
+    probs = rows_of(probs, axis)
+    return _NO_LABELS, ignored, len(probs), probs
 
 
 def _int64(labels: Array, ignored: int) -> Array:
