@@ -114,4 +114,5 @@ def softmax_jacobian(probs: object, *, axis: int = -1) -> Array:
     array = conversions.floats("probs", probs)
     axis = arrays.class_axis("probs", array, axis)
     with np.errstate(all="ignore"):
-        return reference.softmax_jacobian(array, axis=axis)
+        computed = array.astype(conversions.compute_dtype(array.dtype), copy=False)
+        return reference.softmax_jacobian(computed, axis=axis).astype(array.dtype, copy=False)

@@ -145,12 +145,16 @@ def logsumexp(
     shape = arrays.shape_without(array, axes, keepdims)
     if out is not None:
         arrays.check_out(out, shape, array.dtype)
-    rows = array if array.ndim == 2 and axes == (1,) and array.flags.carray else arrays.rows_of_axes(array, axes)
+    rows = (
+        array
+        if array.ndim == 2 and axes == (1,) and array.itemsize > 2 and array.flags.carray
+        else arrays.rows_of_axes(array, axes)
+    )
     values = _values(array, axes, (scale, where)) if scale is not None or where is not None else None
     lse = np.empty(len(rows), array.dtype)
     if rows.shape[1]:
         kernel = operations.LOGSUMEXP.choose([rows], lse)
-        threads.run(kernel.bound(values) if values else kernel, rows.size, rows, lse)
+        threads.run(kernel.bound(values) if values else kernel, rows.size, rows, conversions.stored(lse))
     else:
         lse[...] = -np.inf
     if out is None:
@@ -186,7 +190,7 @@ def row_by_row(
 def _values(logits: Array, axes: tuple[int, ...], asked: tuple[object, object]) -> dict[str, Any]:
     """Check the options of a function of logits, and give those that are on as kernels take them."""
     scale, where = asked
-    values = options.transform(logits.dtype, None, scale)
+    values = options.transform(conversions.compute_dtype(logits.dtype), None, scale)
     return values if where is None else values | {"where": arrays.mask(where, logits.shape, axes)}
 
 

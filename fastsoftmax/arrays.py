@@ -1,7 +1,7 @@
 """What may come in, and every message about it.
 
-Each function takes what a user passed and gives what the kernels take: float32 or float64, native byte order, classes
-last, C-contiguous. An error names the argument, what was expected and what came.
+Each function takes what a user passed and gives what the kernels take: float32, float64 or the bits of half types,
+native byte order, classes last, C-contiguous. An error names the argument, what was expected and what came.
 """
 
 import math
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fastsoftmax.conversions import FLOATS, Array, array_of, floats, is_masked
+from fastsoftmax.conversions import FLOATS, Array, array_of, compute_dtype, floats, is_masked, stored
 
 _REDUCTIONS = ("mean", "sum", "none")
 _LINE = 64
@@ -102,7 +102,9 @@ def rows_of(array: Array, axis: int) -> Array:
 
 
 def contiguous(array: Array) -> Array:
-    """View or copy an array as an aligned, C-contiguous one that Numba takes for writable."""
+    """View or copy an array as an aligned, C-contiguous one that Numba takes for writable, half types as their bits."""
+    if array.itemsize == 2:
+        array = stored(array)
     flags = array.flags
     if flags.carray:  # all of that, in one look
         return array
@@ -185,7 +187,7 @@ def rows_for(out: Array | None, like: Array, axis: int, inputs: Iterable[Array])
         else:
             return rows
     n_classes = like.shape[axis]
-    return np.empty((like.size // n_classes, n_classes), like.dtype)
+    return stored(np.empty((like.size // n_classes, n_classes), like.dtype))
 
 
 def _overlaps(a: Array, b: Array) -> bool:
@@ -199,6 +201,8 @@ def deliver(rows: Array, out: Array | None, like: Array, axis: int) -> Array:
     """Give the rows the shape of `like`; in `out`, if there is one."""
     if rows is out or (out is not None and np.may_share_memory(rows, out)):
         return out
+    if like.itemsize == 2:
+        rows = rows.view(like.dtype)
     if like.ndim != 2:
         rows = rows.reshape(*row_shape(like.shape, axis), like.shape[axis])
     if axis != like.ndim - 1:
@@ -240,6 +244,7 @@ def check_reduction(reduction: object) -> None:
 
 def upstream(dloss: object, reduction: str, rows: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[float, Array]:
     """Take the gradient of what follows the loss: (factor of all rows, factors one per row or none)."""
+    dtype = compute_dtype(dtype)
     none = NO_ROWS[dtype]
     if dloss is None:
         return 1.0, none

@@ -12,15 +12,33 @@ FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 
 def floats(name: str, value: object) -> Array:
-    """Take float32 and float64 as they are, integers as float64."""
+    """Take float32, float64 and half types as they are, integers as float64."""
     array = value if type(value) is np.ndarray else array_of(name, value)  # a call less (M48)
-    if array.dtype in FLOATS:
+    if array.dtype in FLOATS or is_half(array.dtype):
         return array
-    if array.dtype.newbyteorder("=") in FLOATS:
-        return array.astype(array.dtype.newbyteorder("="))
+    native = array.dtype.newbyteorder("=")
+    if native in FLOATS or is_half(native):
+        return array.astype(native)
     if array.dtype.kind in "iu":
         return array.astype(np.float64)
-    raise TypeError(f"{name}: expected float32, float64 or integers, got {array.dtype}")
+    raise TypeError(f"{name}: expected float32, float64, float16, bfloat16 or integers, got {array.dtype}")
+
+
+def is_half(dtype: np.dtype[Any]) -> bool:
+    """Whether a dtype is a half type: float16, or bfloat16, which NumPy knows from ml_dtypes alone."""
+    return dtype == np.float16 or dtype.name == "bfloat16"
+
+
+def compute_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Give the dtype that arrays are computed in: float32 for half types."""
+    return FLOATS[0] if dtype.itemsize == 2 else dtype
+
+
+def stored(array: Array) -> Array:
+    """Give an array of floats as kernels take it: of half types the integers of their bits, int16 or uint16."""
+    if array.itemsize != 2:
+        return array
+    return array.view(np.int16 if array.dtype == np.float16 else np.uint16)
 
 
 def array_of(name: str, value: object) -> Array:
@@ -45,7 +63,7 @@ def array_of(name: str, value: object) -> Array:
         raise TypeError(f"{name}: expected an array, got {type(value).__name__}: {error}") from error
     if array.dtype == object and hasattr(value, "to_numpy"):
         what = f"{type(value).__name__} of objects, which .to_numpy(float) makes numbers of"
-        raise TypeError(f"{name}: expected float32, float64 or integers, got a {what}")
+        raise TypeError(f"{name}: expected float32, float64, float16, bfloat16 or integers, got a {what}")
     return array
 
 

@@ -68,6 +68,8 @@ def cross_entropy_hvp(
     arrays.check_reduction(reduction)
     if out is not None:
         arrays.check_out(out, z.shape, z.dtype)
+    given_dtype, computed = z.dtype, conversions.compute_dtype(z.dtype)
+    z, v = z.astype(computed, copy=False), v.astype(computed, copy=False)
     targets = Targets(*take_targets(labels, ignore_index, arrays.row_shape(z.shape, axis), z.shape, axis))
     asked = Asked(class_weight, sample_weight, label_smoothing, z_loss, softcap, scale, where, return_stats=False)
     given = options.checked(asked, z.dtype, z.shape, axis, targets) or options.Options({}, targets.counted)
@@ -82,7 +84,9 @@ def cross_entropy_hvp(
         product[targets.labels == targets.ignored] = 0
     if "where" in given.values:
         product[given.values["where"].reshape(rows.shape) == 0] = 0
-    return arrays.settle(arrays.deliver(product, None, z, axis), out)
+    with np.errstate(all="ignore"):
+        product = arrays.deliver(product, None, z, axis).astype(given_dtype, copy=False)
+    return arrays.settle(product, out)
 
 
 def _alike(logits: object, vector: object) -> tuple[Array, Array]:

@@ -116,14 +116,14 @@ def cross_entropy(
         and return_stats is False
     ):
         asked = options.Asked(class_weight, sample_weight, label_smoothing, z_loss, softcap, scale, where, return_stats)
-        given = options.checked(asked, array.dtype, whole_shape, axis, Targets(*targets))
+        given = options.checked(asked, conversions.compute_dtype(array.dtype), whole_shape, axis, Targets(*targets))
     divisor = given.divisor if given else counted
     rows = arrays.rows_of(array, axis)
     losses = np.empty(len(rows))
     kernel = operations.CROSS_ENTROPY.choose([rows], losses)
     threads.run(given.bound(kernel) if given else kernel, rows.size, rows, flat_labels, ignored, losses)
     loss = reduce(losses, divisor, reduction, array.dtype, shape)
-    return (loss, *given.stats(array.dtype, shape)) if return_stats and given else loss
+    return (loss, *given.stats(conversions.compute_dtype(array.dtype), shape)) if return_stats and given else loss
 
 
 def cross_entropy_with_grad(
@@ -203,7 +203,7 @@ def cross_entropy_with_grad(
         and return_stats is False
     ):
         asked = options.Asked(class_weight, sample_weight, label_smoothing, z_loss, softcap, scale, where, return_stats)
-        given = options.checked(asked, array.dtype, whole_shape, axis, Targets(*targets))
+        given = options.checked(asked, conversions.compute_dtype(array.dtype), whole_shape, axis, Targets(*targets))
     divisor = given.divisor if given else counted
     if reduction == "mean":
         factor = options.mean_factor(factor, divisor, counted)
@@ -220,17 +220,21 @@ def cross_entropy_with_grad(
     threads.run(bound, rows.size, rows, flat_labels, ignored, factor, row_factors, losses, dlogits)
     loss = reduce(losses, divisor, reduction, array.dtype, shape)
     dlogits = arrays.deliver(dlogits, out, array, axis)
-    return (loss, dlogits, *given.stats(array.dtype, shape)) if given else (loss, dlogits)
+    return (loss, dlogits, *given.stats(conversions.compute_dtype(array.dtype), shape)) if given else (loss, dlogits)
 
 
 def reduce(losses: Array, divisor: float, reduction: Reduction, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Any:
-    """Reduce the rows' float64 losses and round once, to the dtype of the logits; what is too large is infinite."""
+    """Reduce the rows' float64 losses and round once, to the dtype of the logits; what is too large is infinite.
+
+    A single number of half logits is a float32: a half type has two or three digits.
+    """
     if reduction == "none":
         with np.errstate(all="ignore"):
             return losses.astype(dtype, copy=False).reshape(shape)[()]
     total = operations.HELPERS.total_loss.serial(losses)
     if reduction == "mean":
         total = total / divisor if divisor else options.mean_of_nothing(total)
+    dtype = conversions.compute_dtype(dtype)
     tiny, too_large = _RANGE[dtype]
     if tiny <= total < too_large:
         return dtype.type(total)

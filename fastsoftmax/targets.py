@@ -6,7 +6,7 @@ import numpy as np
 
 from fastsoftmax import threads
 from fastsoftmax.arrays import contiguous, integer, rows_of
-from fastsoftmax.conversions import Array, array_of, floats
+from fastsoftmax.conversions import Array, array_of, compute_dtype, floats, is_half
 from fastsoftmax.kernels.operations import HELPERS
 
 _INT64 = np.dtype(np.int64)
@@ -59,7 +59,7 @@ def _probabilities(
     labels: object, array: Array, ignore_index: object, rows: tuple[int, ...], shape: tuple[int, ...], axis: int
 ) -> tuple[Array, int, int, Array]:
     """Take class probabilities."""
-    if array.dtype.kind != "f" or array.shape == rows:
+    if not (array.dtype.kind == "f" or is_half(array.dtype)) or array.shape == rows:
         raise TypeError(f"labels: expected integers, one per row, or probabilities of shape {shape}, got {array.dtype}")
     probs = floats("labels", labels)
     if probs.shape != shape:
@@ -68,7 +68,7 @@ def _probabilities(
     ignored = integer("ignore_index", ignore_index)
     if ignored != -100:
         raise ValueError(f"ignore_index: expected the default, -100, with class probabilities, got {ignored}")
-    probs = rows_of(probs, axis)
+    probs = rows_of(probs.astype(compute_dtype(probs.dtype), copy=False), axis)
     return _NO_LABELS, ignored, len(probs), probs
 
 

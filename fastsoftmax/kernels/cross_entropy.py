@@ -2,13 +2,13 @@
 
 from numba import prange
 
-from .compiling.jit import Doubles, Labels, Line, Matrix, kernel
+from .compiling.jit import ComputeLine, Doubles, Labels, Matrix, kernel
 from .compiling.staging import staged
 from .drivers import blocked_rows, bundled_rows, each_row, redo_rows, run_of, streamed_rows, task_rows
 from .rows import blocked
 from .rows.blocked import cross_entropy_again
 from .rows.bundles import NO_LABEL, drop_ignored, empty_lanes, from_lanes, load_labels
-from .rows.cached import cross_entropy_with_grad_row, is_small
+from .rows.cached import cross_entropy_with_grad_row, is_small, room_for_exps
 from .rows.few_losses import cross_entropy_lanes, cross_entropy_with_grad_lanes, without_ignored
 from .rows.gradient import (
     gradient,
@@ -69,7 +69,7 @@ def cross_entropy_with_grad(
     labels: Labels,
     options: LossOptions,
     factor: float,
-    dloss: Line,
+    dloss: ComputeLine,
     losses: Doubles,
     dlogits: Matrix,
 ):
@@ -77,17 +77,18 @@ def cross_entropy_with_grad(
     n_rows, run = logits.shape[0], run_of(logits.shape[0])
     args = LossArgs(labels, options, losses, factor, dloss, dlogits)
     for task in prange(-(-n_rows // run)):
-        each_row(with_grad, True, args, view_logits(logits, options), task_rows(task, run, n_rows))
+        room = room_for_exps(dlogits, dlogits.shape[1])
+        each_row(with_grad, True, args, view_logits(logits, options), task_rows(task, run, n_rows), room)
 
 
 @staged
-def with_grad(args, logits, index, row, state):
+def with_grad(args, logits, index, row, room):
     """Write one row's loss and gradient: what `each_row` takes."""
     y, factor = label_of(args, index), factor_of(args, index)
-    found, following = cross_entropy_with_grad_row(logits, row, y, factor, args.options, args.gradients)
+    found, following = cross_entropy_with_grad_row(logits, row, y, factor, args.options, args.gradients, room)
     store_found(args, index, found)
     leave_out_after(args, index, row.start, row.stop)
-    return following, False, state
+    return following, False, room
 
 
 @kernel
@@ -96,7 +97,7 @@ def cross_entropy_with_grad_streamed(
     labels: Labels,
     options: LossOptions,
     factor: float,
-    dloss: Line,
+    dloss: ComputeLine,
     losses: Doubles,
     dlogits: Matrix,
 ):
@@ -176,7 +177,7 @@ def cross_entropy_with_grad_few(
     labels: Labels,
     options: LossOptions,
     factor: float,
-    dloss: Line,
+    dloss: ComputeLine,
     losses: Doubles,
     dlogits: Matrix,
 ):
@@ -225,7 +226,7 @@ def cross_entropy_with_grad_blocked(
     labels: Labels,
     options: LossOptions,
     factor: float,
-    dloss: Line,
+    dloss: ComputeLine,
     losses: Doubles,
     dlogits: Matrix,
 ):

@@ -6,7 +6,7 @@ import numpy as np
 from llvmlite import ir
 from numba import prange
 
-from .compiling.jit import Doubles, Labels, Line, Matrix, kernel
+from .compiling.jit import ComputeLine, ComputeMatrix, Doubles, Labels, kernel
 from .compiling.numbers import Number, number
 from .compiling.staging import staged
 from .compiling.values import INT, Vector, builder, call
@@ -42,7 +42,7 @@ def count_labels(labels: Labels, n_classes: int, ignore_index: int) -> int:
 
 
 @kernel
-def check_probs(probs: Matrix, wrong: Labels):
+def check_probs(probs: ComputeMatrix, wrong: Labels):
     """Write the first element of each of some spans that is no finite number from 0 up; −1 where all are."""
     span = -(-probs.size // wrong.size)
     for part in prange(wrong.size):
@@ -80,7 +80,7 @@ def row_weights(labels: Labels, options: WeightOptions, weights: Doubles):
 
 
 @kernel
-def total_class_weight(class_weight: Line) -> float:
+def total_class_weight(class_weight: ComputeLine) -> float:
     """Add up Σ_j w_j."""
     return sum_of_products(class_weight, None, 0, class_weight.size)
 

@@ -3,7 +3,7 @@
 import numpy as np
 from numba import prange
 
-from .compiling.jit import Line, Matrix, kernel
+from .compiling.jit import ComputeMatrix, Line, Matrix, kernel
 from .gemm.macro_kernel import Start, grid_of, write_block
 from .gemm.micro_tile import round_up
 from .gemm.narrow import add_weight_grad, chains_of, input_grad_rows, linear_rows, pad_rows, strip_of, transposed
@@ -13,7 +13,7 @@ from .tuning import BLOCK_ROWS, DINPUTS_ROWS, WEIGHT_COLUMNS
 
 
 @kernel
-def linear(inputs: Matrix, weight: Matrix, bias: Line, outputs: Matrix, n_threads: int):
+def linear(inputs: Matrix, weight: Matrix, bias: Line, outputs: ComputeMatrix, n_threads: int):
     """Write z = X·W + b."""
     n_rows, n_features = inputs.shape
     n_columns = weight.shape[1]
@@ -26,7 +26,7 @@ def linear(inputs: Matrix, weight: Matrix, bias: Line, outputs: Matrix, n_thread
 
 
 @kernel
-def input_grad(doutputs: Matrix, weight: Matrix, dinputs: Matrix, n_threads: int):
+def input_grad(doutputs: Matrix, weight: Matrix, dinputs: ComputeMatrix, n_threads: int):
     """Write ∂L/∂X = ∂L/∂z·Wᵀ."""
     n_rows, n_columns = doutputs.shape
     n_features = weight.shape[0]
@@ -39,7 +39,7 @@ def input_grad(doutputs: Matrix, weight: Matrix, dinputs: Matrix, n_threads: int
 
 
 @kernel
-def weight_grad(inputs: Matrix, doutputs: Matrix, dweight: Matrix, add: bool, n_threads: int):
+def weight_grad(inputs: Matrix, doutputs: Matrix, dweight: ComputeMatrix, add: bool, n_threads: int):
     """Write ∂L/∂W = Xᵀ·∂L/∂z, or add it to what is there."""
     n_rows, n_features = inputs.shape
     n_columns = doutputs.shape[1]

@@ -3,7 +3,7 @@
 import numpy as np
 from numba import prange
 
-from .compiling.jit import Doubles, Labels, Line, Matrix, kernel
+from .compiling.jit import ComputeLine, ComputeMatrix, Doubles, Labels, Line, Matrix, kernel
 from .cross_entropy import bundle_loss, bundle_with_grad, lane_factors, with_grad
 from .drivers import Rows, bundled_rows, each_row, task_rows
 from .gemm.column_sums import add_rows, column_sums, settle
@@ -45,7 +45,7 @@ def linear_cross_entropy_with_grad_few(
     labels: Labels,
     options: LossOptions,
     factor: float,
-    dloss: Line,
+    dloss: ComputeLine,
     losses: Doubles,
     dinputs: Matrix,
     dweight: Matrix,
@@ -89,11 +89,11 @@ def linear_cross_entropy_with_grad_few(
 
 @kernel
 def cross_entropy_with_grads(
-    logits: Matrix,
+    logits: ComputeMatrix,
     labels: Labels,
     options: LossOptions,
     factor: float,
-    dloss: Line,
+    dloss: ComputeLine,
     losses: Doubles,
     dbias: Doubles,
 ):

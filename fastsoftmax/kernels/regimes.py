@@ -27,7 +27,7 @@ class RowKernels(NamedTuple):
         n_classes = inputs[0].shape[1]
         if n_classes < tuning.FEW_CLASSES[inputs[0].dtype]:
             return self.few
-        if self.blocked is not None and n_classes * inputs[0].itemsize >= tuning.BLOCKED_BYTES:
+        if self.blocked is not None and n_classes * max(inputs[0].itemsize, 4) >= tuning.BLOCKED_BYTES:
             return self.blocked
         if self.streamed is None or n_classes < tuning.STREAM_CLASSES or result.nbytes < tuning.STREAM_BYTES:
             return self.cached

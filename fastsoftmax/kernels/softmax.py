@@ -10,7 +10,7 @@ from .drivers import blocked_rows, bundled_rows, each_row, independent_rows, red
 from .rows import blocked
 from .rows.blocked import Results, results_of
 from .rows.bundles import from_lanes
-from .rows.cached import softmax_row
+from .rows.cached import room_for_exps, softmax_row
 from .rows.few import log_softmax_lanes, logsumexp_lanes, softmax_lanes
 from .rows.logits import view_logits, view_results
 from .rows.options import LogitOptions, LogProbOptions
@@ -28,12 +28,12 @@ def softmax(logits: Matrix, options: LogitOptions, probs: Matrix):
     n_rows, run = logits.shape[0], run_of(logits.shape[0])
     for task in prange(-(-n_rows // run)):
         args, z = results_of(probs, options, 0.0), view_logits(logits, options)
-        each_row(_softmax, True, args, z, task_rows(task, run, n_rows))
+        each_row(_softmax, True, args, z, task_rows(task, run, n_rows), room_for_exps(probs, probs.shape[1]))
 
 
 @staged
-def _softmax(results, logits, index, row, state):
-    return softmax_row(logits, row, results.out.flat), False, state
+def _softmax(results, logits, index, row, room):
+    return softmax_row(logits, row, results.out.flat, room), False, room
 
 
 @kernel

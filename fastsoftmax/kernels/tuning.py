@@ -7,20 +7,21 @@ the machines, the months and the commands under the numbers in brackets.
 import numpy as np
 
 from .compiling.target import AVX512
+from .compiling.values import BFLOAT16, FLOAT16
 
 # Regimes (see `regimes`) ------------------------------------------------------------------------------------------
 
 # Below so many classes a bundle of rows is faster than its rows one by one (M1): see `rows.few`. In float32 127 classes
 # take 0.6 to 0.95 of the time (1.07 from memory and out of place); in float64, with half as many lanes, 30 take 0.75 to
 # 1.1, 40 up to 1.4 (M2).
-FEW_CLASSES = {np.dtype(np.float32): 128, np.dtype(np.float64): 32}
+FEW_CLASSES = {np.dtype(np.float32): 128, np.dtype(np.float64): 32, FLOAT16: 128, BFLOAT16: 128}
 # From so many classes, and bytes of result, on a row is written past the caches: see `rows.streamed`. Shorter rows are
 # done too soon to hide it (500 classes took 0.9 to 1.15 times as long, 1,000 take 0.8 to 0.95, 8,000 0.8 to 0.9: M4),
 # and smaller results are better left where their reader finds them: 33 MB that are added up at once took 1.05 times as
 # long, kernel and sum together, 66 MB 0.95 (M5).
 STREAM_CLASSES = 1_000
 STREAM_BYTES = 32_000_000
-# From so many bytes on all threads share a row: see `rows.blocked`. No cache holds several of those (M13).
+# From so many bytes, as computed, on all threads share a row: see `rows.blocked`. No cache has room for several (M13).
 BLOCKED_BYTES = 2**23
 # Below so many classes the linear head is one pass over its inputs: see `linear_cross_entropy`.
 HEAD_FEW_CLASSES = 64

@@ -10,7 +10,7 @@ from .views import Array
 def _kind_of(value):
     """Describe what decides how a function is written: what is known of its arguments, and the types of the rest."""
     if isinstance(value, Array):
-        return Array, value.dtype, _kind_of(value.shape)
+        return Array, value.stored, _kind_of(value.shape)
     if isinstance(value, tuple):
         return tuple(_kind_of(part) for part in value)
     return (type(value), str(value.ir.type)) if isinstance(value, Value) else (type(value), value)

@@ -14,6 +14,7 @@ from numba.extending import intrinsic
 from numba.np.numpy_support import as_dtype, from_dtype
 
 from .dispatchers import FLAGS, Compiled, kept_dispatcher, lazy
+from .halves import is_half
 from .library import KernelCompiler
 from .numbers import Number
 from .rounding import to_nearest
@@ -28,9 +29,16 @@ class _Arrays(NamedTuple):
 
     ndim: int
     dtype: types.Type | None = None
+    computed: bool = False  # of the one that is computed in, which for half types is float32
+
+    def type_for(self, stored):
+        """Give Numba's type of it for the dtype that a kernel is compiled for."""
+        own = types.float32 if self.computed and is_half(stored) else from_dtype(stored)
+        return types.Array(self.dtype or own, self.ndim, "C")
 
 
 Matrix, Line = _Arrays(2), _Arrays(1)
+ComputeMatrix, ComputeLine = _Arrays(2, computed=True), _Arrays(1, computed=True)
 Doubles, Labels, Mask = _Arrays(1, types.float64), _Arrays(1, types.int64), _Arrays(1, types.uint8)
 _NUMBERS = {bool: types.boolean, int: types.int64, float: types.float64}
 
@@ -93,10 +101,9 @@ class Kernel(Compiled):
         return njit(_entry(function, self.parameters), **FLAGS, **options)
 
     def signature(self, dtype: npt.DTypeLike) -> tuple[types.Type, ...]:
-        """Give the types of all arguments for a dtype."""
-        own = from_dtype(np.dtype(dtype))
-        kinds = self.parameters.kinds.values()
-        given = [_NUMBERS.get(kind) or types.Array(kind.dtype or own, kind.ndim, "C") for kind in kinds]
+        """Give the types of all arguments for a dtype; that of a half type is the one of its bits."""
+        kinds, stored = self.parameters.kinds.values(), np.dtype(dtype)
+        given = [_NUMBERS.get(kind) or kind.type_for(stored) for kind in kinds]
         return (types.int64, *given) if self.has_tasks else tuple(given)
 
     def written(self, dtype):

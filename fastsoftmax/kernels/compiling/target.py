@@ -15,15 +15,17 @@ LEVELS = {
 X86 = llvm.get_process_triple().startswith(("x86_64", "i686"))
 
 
-def _has_avx512() -> bool:
-    """Whether Numba compiles for AVX-512: for this processor, or for features that it was told."""
+def _features() -> list[str]:
+    """List what Numba compiles for: the features of this processor, or those that it was told."""
     features = config.CPU_FEATURES
     if features is None:
         features = get_host_cpu_features() if config.CPU_NAME is None else ""
-    return "+avx512f" in features.split(",")
+    return features.split(",")
 
 
-AVX512 = _has_avx512()
+AVX512 = "+avx512f" in _features()
+# Whether instructions convert float16; where LLVM would call a function of its own, there is none.
+CONVERTS_FLOAT16 = "+f16c" in _features() if X86 else llvm.get_process_triple().startswith("aarch64")
 
 
 def levels_here() -> list[str]:

@@ -7,17 +7,21 @@ that is known and one that is not, an instruction.
 import numpy as np
 from llvmlite import ir
 
-INT, BOOL, BYTE, INT32 = ir.IntType(64), ir.IntType(1), ir.IntType(8), ir.IntType(32)
+INT, BOOL, BYTE, INT32, SHORT = (ir.IntType(bits) for bits in (64, 1, 8, 32, 16))
 FLOAT, DOUBLE = ir.FloatType(), ir.DoubleType()
 POINTER = ir.PointerType()
+# What kernels take half types as: see `halves`.
+FLOAT16, BFLOAT16 = np.dtype(np.int16), np.dtype(np.uint16)
 ELEMENT_OF = {
     np.dtype(np.float32): FLOAT,
     np.dtype(np.float64): DOUBLE,
     np.dtype(np.int64): INT,
     np.dtype(np.uint8): BYTE,
+    FLOAT16: SHORT,
+    BFLOAT16: SHORT,
 }
 DTYPE_OF = {FLOAT: np.dtype(np.float32), DOUBLE: np.dtype(np.float64)}
-SIZE_OF = {FLOAT: 4, DOUBLE: 8, INT: 8, INT32: 4, BYTE: 1}
+SIZE_OF = {FLOAT: 4, DOUBLE: 8, INT: 8, INT32: 4, SHORT: 2, BYTE: 1}
 
 # The LLVM functions that are being written, the innermost last: see `scopes.Scope`.
 scopes = []

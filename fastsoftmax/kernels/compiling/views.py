@@ -7,27 +7,33 @@ from dataclasses import dataclass, replace
 import numpy as np
 from llvmlite import ir
 
+from .halves import bits_of, build_from_half, build_to_half, is_half
 from .numbers import Number, convert, number
-from .values import BOOL, BYTE, ELEMENT_OF, Pointer, Value, builder, call, scopes
+from .values import BOOL, BYTE, ELEMENT_OF, FLOAT, Pointer, Value, builder, call, scopes
 
 
 @dataclass(frozen=True)
 class Array:
     """A C-contiguous array that someone else keeps alive: nothing counts references to it."""
 
-    dtype: np.dtype
+    stored: np.dtype
     data: Pointer
     shape: tuple
 
     @property
+    def dtype(self):
+        """The dtype that its elements are computed in."""
+        return np.dtype(np.float32) if is_half(self.stored) else self.stored
+
+    @property
     def element(self):
         """The LLVM type of an element."""
-        return ELEMENT_OF[self.dtype]
+        return ELEMENT_OF[self.stored]
 
     @property
     def itemsize(self):
         """The bytes of an element."""
-        return self.dtype.itemsize
+        return self.stored.itemsize
 
     @property
     def size(self):
@@ -47,7 +53,7 @@ class Array:
     def view(self, first, shape):
         """View elements from a flat index on."""
         data = builder().gep(self.data.ir, [number(first).ir], source_etype=self.element)
-        return Array(self.dtype, Pointer(data), shape)
+        return Array(self.stored, Pointer(data), shape)
 
     def __getitem__(self, index):
         """Give what Python's indexing gives; no index is negative."""
@@ -60,7 +66,8 @@ class Array:
             return self[index[0]][index[1]]
         if len(self.shape) == 2 and not isinstance(index, tuple):
             return self.view(index * self.shape[1], self.shape[1:])
-        return Number(builder().load(self._place(index), typ=self.element, align=self.itemsize))
+        value = builder().load(self._place(index), typ=self.element, align=self.itemsize)
+        return Number(build_from_half(value, self.stored) if is_half(self.stored) else value)
 
     def __setitem__(self, index, value):
         """Assign to an index; slices are filled with zeros."""
@@ -71,12 +78,21 @@ class Array:
             size = number(part.size * self.itemsize).ir
             call("llvm.memset.p0.i64", ir.VoidType(), [part.data.ir, BYTE(0), size, BOOL(0)])
         else:
-            builder().store(convert(value, self.element), self._place(index), align=self.itemsize)
+            builder().store(stored_number(self, value), self._place(index), align=self.itemsize)
 
     def _place(self, index):
         if isinstance(index, tuple):
             index = index[0] * self.shape[1] + index[1]
         return address(self, index, 1)
+
+
+def stored_number(array, value):
+    """Build what an array stores for a number."""
+    if not is_half(array.stored):
+        return convert(value, array.element)
+    if isinstance(value, (int, float)):
+        return ir.Constant(array.element, bits_of(value, array.stored))
+    return build_to_half(convert(value, FLOAT), array.stored)
 
 
 def address(array, index, count=0):
@@ -102,7 +118,7 @@ def leaves(value):
 def rebuild(like, parts):
     """Make a value as `like` of other leaves, in order, from an iterator."""
     if isinstance(like, Array):
-        return Array(like.dtype, next(parts), tuple(next(parts) for _ in like.shape))
+        return Array(like.stored, next(parts), tuple(next(parts) for _ in like.shape))
     if isinstance(like, tuple):
         made = [rebuild(part, parts) for part in like]
         return type(like)(*made) if hasattr(like, "_fields") else tuple(made)

@@ -11,7 +11,6 @@ from llvmlite import ir
 
 from ..compiling.numbers import Number, number, where
 from ..compiling.values import INT32, Vector, builder
-from ..compiling.views import address
 from ..simd.memory import load_first, store_first
 from ..simd.vector import build_splat, fma, vector_type
 
@@ -50,8 +49,7 @@ def broadcast_several(array, at, step, count):
     """Load `count` elements, each `step` after the one before, into every lane of a vector each."""
     kind, vectors = vector_type(array.dtype), []
     for _ in range(count):
-        element = builder().load(address(array, at, 1), typ=kind.element, align=array.itemsize)
-        vectors.append(Vector(build_splat(kind, element)))
+        vectors.append(Vector(build_splat(kind, array[at].ir)))
         at = at + step
     return tuple(vectors)
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from ..compiling.staging import noinline, staged
 from ..simd.reduce import first_lane
 from ..vecmath.quotient import least_quotient, multiply, row_quotient
-from .cached import cross_entropy_with_grad_row, softmax_row
+from .cached import cross_entropy_with_grad_row, room_for_exps, softmax_row
 from .gradient import gradient_anew, gradient_of_logits, gradient_terms, label_entry
 from .logits import exp_logit, exp_top, logit, row_scale, view_results
 from .loss import leaves_out_top
@@ -93,7 +93,7 @@ def _conclude_softmax(args, logits, row, start, stop, merged):
 @noinline
 def _softmax_whole(logits, start, stop, probs):
     found = row_range(logits, start, stop)
-    softmax_row(logits, Row(start, stop, found.top, found.near, 0), probs)
+    softmax_row(logits, Row(start, stop, found.top, found.near, 0), probs, room_for_exps(probs, stop - start))
 
 
 @staged
@@ -187,8 +187,9 @@ def cross_entropy_again(args, logits, row, start, stop):
     """Do a row as a cached one: where its quotient is too small for `multiply`, or it is not finite."""
     found = row_range(logits, start, stop)
     whole = Row(start, stop, found.top, found.near, 0)
-    y, factor = label_of(args, row), factor_of(args, row)
-    store_found(args, row, cross_entropy_with_grad_row(logits, whole, y, factor, args.options, args.gradients)[0])
+    y, factor, dlogits = label_of(args, row), factor_of(args, row), args.gradients
+    room = room_for_exps(dlogits, stop - start)
+    store_found(args, row, cross_entropy_with_grad_row(logits, whole, y, factor, args.options, dlogits, room)[0])
     leave_out_after(args, row, start, stop)
 
 

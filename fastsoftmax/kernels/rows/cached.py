@@ -5,6 +5,9 @@ of the one before: softmax of 1,000 classes took a bit longer with each range at
 near (see `vecmath.exp.exp_near`) no entry needs a test for zero.
 """
 
+import numpy as np
+
+from ..compiling.halves import is_half
 from ..compiling.staging import noinline, staged
 from ..simd.reduce import first_lane
 from ..vecmath.quotient import (
@@ -41,46 +44,58 @@ def next_range(logits, row):
 
 
 @staged
-def store_exps(logits, row, skip, scale, out, options=None):
-    """Store e_j where the row stands in `out`; compute Σ_{j≠skip} e_j."""
+def room_for_exps(out, n_classes):
+    """Make room for the e_j of a row where the result cannot hold them: it would round them to a half type."""
+    return np.empty(n_classes, out.dtype) if is_half(out.stored) else None
+
+
+def place_of_exps(out, start, room):
+    """Give the place for the e_j of a row: its own in the result, or such room."""
+    return Place(out, start) if room is None else Place(room, 0)
+
+
+@staged
+def store_exps(logits, row, skip, scale, exps, options=None):
+    """Store e_j; compute Σ_{j≠skip} e_j."""
     if row.near:
-        sums = exp_sum(exp_near_logit, logits, row, scale, skip, Place(out, row.start), options=options)
+        sums = exp_sum(exp_near_logit, logits, row, scale, skip, exps, options=options)
     else:
-        sums = _store_far_exps(logits, row.start, row.stop, row.top, skip, out, options)
+        sums = _store_far_exps(logits, row.start, row.stop, row.top, skip, exps, options)
     return sums
 
 
 # Rows that are not near go to functions of their own: side by side in one, the constants of both loops do not fit in
 # registers (M10).
 @noinline
-def _store_far_exps(logits, start, stop, top, skip, out, options):
+def _store_far_exps(logits, start, stop, top, skip, exps, options):
     scale = row_scale(logits, top)
-    return exp_sum(exp_logit, logits, Row(start, stop, top), scale, skip, Place(out, start), options=options)
+    return exp_sum(exp_logit, logits, Row(start, stop, top), scale, skip, exps, options=options)
 
 
 @staged
-def softmax_row(logits, row, probs):
+def softmax_row(logits, row, probs, room):
     """Compute a_j = e_j / Σ_s e_s, and the next row's range."""
-    total = store_exps(logits, row, -1, row_scale(logits, row.top), probs).others
+    exps = place_of_exps(probs, row.start, room)
+    total = store_exps(logits, row, -1, row_scale(logits, row.top), exps).others
     next_one = next_range(logits, row)
-    _multiply_row(probs, row.start, row.stop, 1.0, total, row.near)
+    _multiply_row(exps, probs, row.start, row.stop, 1.0, total, row.near)
     return next_one
 
 
 @staged
-def _multiply_row(values, start, stop, weight, total, near):
-    """Multiply a row by weight / total."""
+def _multiply_row(exps, out, start, stop, weight, total, near):
+    """Write the product of e_j and weight / total."""
     if near:
-        quotient = row_quotient(values, weight, total)
-        store_row(Pending(_near_product, quotient, values, start, values, start, stop))
+        quotient = row_quotient(out, weight, total)
+        store_row(Pending(_near_product, quotient, exps.values, exps.at, out, start, stop))
     else:
-        _multiply_far_row(values, start, stop, weight, total)
+        _multiply_far_row(exps, out, start, stop, weight, total)
 
 
 @noinline
-def _multiply_far_row(values, start, stop, weight, total):
-    quotient = row_quotient(values, weight, total)
-    store_row(Pending(probability, quotient, values, start, values, start, stop))
+def _multiply_far_row(exps, out, start, stop, weight, total):
+    quotient = row_quotient(out, weight, total)
+    store_row(Pending(probability, quotient, exps.values, exps.at, out, start, stop))
 
 
 @staged
@@ -95,32 +110,33 @@ def is_small(like, weight, total):
 
 
 @staged
-def sum_for_grad(exps, start, stop, weight, total):
+def sum_for_grad(exps, n_classes, weight, total):
     """Give the Σ_j e_j to divide by; where weight / total is too small, e_j lose their headroom first."""
-    if is_small(exps, weight, total):
-        _multiply_far_row(exps, start, stop, NO_HEADROOM, 1.0)
+    if is_small(exps.values, weight, total):
+        _multiply_far_row(exps, exps.values, exps.at, exps.at + n_classes, NO_HEADROOM, 1.0)
         total = total * NO_HEADROOM
     return total
 
 
 @staged
-def cross_entropy_with_grad_row(logits, row, y, factor, options, dlogits):
+def cross_entropy_with_grad_row(logits, row, y, factor, options, dlogits, room):
     """Compute (what is found of the row, the next row's range), and s ∂L/∂z_j into `dlogits`, with s for `factor`."""
     if has_slope(logits):
         return _gradient_anew_row(logits, row, y, factor, options, dlogits)
-    start, stop = row.start, row.stop
+    start, stop, exps = row.start, row.stop, place_of_exps(dlogits, row.start, room)
     scale, looked_up = row_scale(logits, row.top), look_up(logits, row, y, options)
-    sums = store_exps(logits, row, skip_of(options, start, looked_up), scale, dlogits, options)
-    found = loss_from_sums(logits, row, looked_up, scale, sums, options, Place(dlogits, start))
+    sums = store_exps(logits, row, skip_of(options, start, looked_up), scale, exps, options)
+    found = loss_from_sums(logits, row, looked_up, scale, sums, options, exps)
     if y is not None:
-        dlogits[start + y] = first_lane(found.entry)
+        exps.values[exps.at + y] = first_lane(found.entry)
     next_one = next_range(logits, row)
     terms = gradient_terms(found, factor, options, start)
     if row.near and abs(terms.weight) >= LEAST_NEAR_QUOTIENT * terms.total:
-        _write_gradient(multiply_near, dlogits, start, stop, terms)
+        _write_gradient(multiply_near, exps, dlogits, start, stop, terms)
     else:
-        total = sum_for_grad(dlogits, start, stop, terms.weight, terms.total)
-        _write_far_gradient(dlogits, start, stop, GradientTerms(terms.weight, total, terms.uniform, terms.spread))
+        total = sum_for_grad(exps, stop - start, terms.weight, terms.total)
+        terms = GradientTerms(terms.weight, total, terms.uniform, terms.spread)
+        _write_far_gradient(exps, dlogits, start, stop, terms)
     return found, next_one
 
 
@@ -150,10 +166,11 @@ def _write_small_gradient(logits, top, terms, label, start, stop, dlogits):
 
 
 @staged
-def _write_gradient(multiply, dlogits, start, stop, terms):
-    store_row(Pending(gradient, gradient_of(dlogits, multiply, terms), dlogits, start, dlogits, start, stop))
+def _write_gradient(multiply, exps, dlogits, start, stop, terms):
+    given = gradient_of(dlogits, multiply, terms)
+    store_row(Pending(gradient, given, exps.values, exps.at, dlogits, start, stop))
 
 
 @noinline
-def _write_far_gradient(dlogits, start, stop, terms):
-    _write_gradient(multiply, dlogits, start, stop, terms)
+def _write_far_gradient(exps, dlogits, start, stop, terms):
+    _write_gradient(multiply, exps, dlogits, start, stop, terms)

@@ -41,6 +41,11 @@ class LogitView(NamedTuple):
         return self.values.dtype
 
     @property
+    def stored(self):
+        """The dtype that elements are stored in."""
+        return self.values.stored
+
+    @property
     def element(self):
         """The LLVM type of an element."""
         return self.values.element

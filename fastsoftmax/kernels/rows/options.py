@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..compiling.jit import Doubles, Labels, Line, Mask, Matrix
+from ..compiling.jit import ComputeLine, ComputeMatrix, Doubles, Labels, Mask
 from ..compiling.numbers import where
 from ..compiling.staging import staged
 from ..compiling.views import Array
@@ -33,11 +33,11 @@ class LossOptions(NamedTuple):
     """What a loss is asked for. Those with a default are parameters of a `Kernel.variant` only."""
 
     ignore_index: int
-    class_weight: Line = None  # w, of the dtype of the logits
+    class_weight: ComputeLine = None  # w, of the dtype that logits are computed in
     sample_weight: Doubles = None  # of each row
     label_smoothing: float = None  # ε
     mean_weight: float = None  # Σ_j w_j / C, beside label_smoothing
-    label_probs: Matrix = None  # p, in place of labels
+    label_probs: ComputeMatrix = None  # p, in place of labels
     z_loss: float = None  # ζ
     softcap: float = None
     scale: float = None  # which the factors of gradients contain
@@ -51,7 +51,7 @@ class WeightOptions(NamedTuple):
     """Those of them that rows weigh by in a mean."""
 
     ignore_index: int
-    class_weight: Line = None
+    class_weight: ComputeLine = None
     sample_weight: Doubles = None
 
 

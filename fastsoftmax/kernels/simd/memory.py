@@ -7,11 +7,19 @@ No bounds are checked, unless NUMBA_BOUNDSCHECK asks Numba to check those of its
 
 from llvmlite import ir
 
-from ..compiling.numbers import Number, convert, maximum, minimum, number
+from ..compiling.numbers import Number, maximum, minimum, number
 from ..compiling.target import AVX512
-from ..compiling.values import BYTE, DOUBLE, INT, INT32, SIZE_OF, Vector, builder, call
-from ..compiling.views import address
-from .vector import build_converted, build_halves, build_int_splat, build_lane_numbers, build_splat, vector_type
+from ..compiling.values import BYTE, DOUBLE, INT, INT32, SHORT, SIZE_OF, Vector, builder, call, scopes
+from ..compiling.views import address, stored_number
+from .vector import (
+    build_computed,
+    build_halves,
+    build_int_splat,
+    build_lane_numbers,
+    build_splat,
+    build_stored,
+    vector_type,
+)
 
 
 def part_address(array, index, count, vector):
@@ -33,7 +41,33 @@ def build_load_first(place, count, fill):
     kind, align = fill.type, SIZE_OF[fill.type.element]
     if is_whole(count, kind):
         return builder().load(place, typ=kind, align=align)
+    if kind.element == SHORT and not AVX512:
+        return _build_load_parts(place, number(count).ir, fill)
     return call(f"llvm.masked.load.{_suffix(kind)}", kind, [place, INT32(align), _first(count, kind), fill])
+
+
+def _build_load_parts(place, count, fill):
+    """Build the same where no masked load has such elements: all of them, or a half, a quarter and so on."""
+    build, kind = builder(), fill.type
+    room = scopes[-1].place(kind, align=64)
+    with build.if_else(build.icmp_signed(">=", count, INT(kind.count))) as (all_of_it, parts):
+        with all_of_it:
+            build.store(build.load(place, typ=kind, align=2), room)
+        with parts:
+            build.store(fill, room)
+            count = number(maximum(Number(count), 0)).ir
+            size, target = kind.count // 2, room
+            while size:
+                part = ir.VectorType(kind.element, size)
+                wanted = build.icmp_signed("!=", build.and_(count, INT(size)), INT(0))
+                with build.if_then(wanted):
+                    build.store(build.load(place, typ=part, align=2), target, align=2)
+                place, target = (
+                    build.select(wanted, build.gep(each, [INT32(size)], source_etype=kind.element), each)
+                    for each in (place, target)
+                )
+                size //= 2
+    return build.load(room, typ=kind)
 
 
 def is_whole(count, vector):
@@ -81,7 +115,7 @@ def load(array, index, lanes=None):
     stored = ir.VectorType(array.element, lanes or kind.count)
     place = address(array, index, stored.count)
     loaded = build_allowed(array, index, stored.count, builder().load(place, typ=stored, align=array.itemsize))
-    return Vector(build_converted(loaded, kind.element))
+    return Vector(build_computed(loaded, array))
 
 
 def load_first(array, index, count, fill, lanes=None):
@@ -89,9 +123,9 @@ def load_first(array, index, count, fill, lanes=None):
     kind = vector_type(array.dtype)
     stored = ir.VectorType(array.element, lanes or kind.count)
     place = part_address(array, index, count, stored)
-    loaded = build_load_first(place, count, build_splat(stored, convert(fill, stored.element)))
+    loaded = build_load_first(place, count, build_splat(stored, stored_number(array, fill)))
     loaded = build_allowed(array, index, count, loaded)
-    return Vector(build_converted(loaded, kind.element))
+    return Vector(build_computed(loaded, array))
 
 
 def load_integers(array, index, count, lanes):
@@ -120,9 +154,10 @@ def store_first(array, index, count, vector):
 
 
 def stream(array, index, vector):
-    """Store a vector past the caches, to an address that is a multiple of 64 bytes (see `unaligned`)."""
+    """Store a vector past the caches, to an address that is a multiple of its bytes (see `unaligned`)."""
     value = _stored(array, index, vector)
-    instruction = builder().store(value, address(array, index, value.type.count), align=64)
+    align = value.type.count * array.itemsize
+    instruction = builder().store(value, address(array, index, value.type.count), align=align)
     instruction.set_metadata("nontemporal", builder().module.add_metadata([INT32(1)]))
 
 
@@ -131,9 +166,9 @@ def build_allowed(array, index, count, vector):
     mask = getattr(array, "mask", None)
     if mask is None:
         return vector
-    fill = build_splat(vector.type, convert(array.fill, vector.type.element))
+    fill = build_splat(vector.type, stored_number(array, array.fill))
     if array.kept is not None:
-        vector = build_splat(vector.type, convert(array.kept, vector.type.element))
+        vector = build_splat(vector.type, stored_number(array, array.kept))
     return builder().select(_build_mask(mask, index, count, vector.type.count), vector, fill)
 
 
@@ -166,14 +201,14 @@ def _stored(array, index, vector, count=None):
     """Build what an array holds of a vector that is computed from its dtype."""
     if vector.ir.type.element != vector_type(array.dtype).element:
         raise TypeError(f"expected a vector of {array.dtype}, got {vector.ir.type}")
-    value = build_converted(vector.ir, array.element)
+    value = build_stored(vector.ir, array)
     return build_allowed(array, index, value.type.count if count is None else count, value)
 
 
 def unaligned(array, index):
-    """Count the elements from array.flat[index] to the next address that is a multiple of 64 bytes."""
+    """Count the elements from array.flat[index] to the next address that is a multiple of what a vector stores."""
     bits = builder().ptrtoint(address(array, index), INT)
-    left = builder().and_(builder().neg(bits), INT(63))
+    left = builder().and_(builder().neg(bits), INT(vector_type(array.dtype).count * array.itemsize - 1))
     return Number(builder().udiv(left, INT(array.itemsize)))
 
 

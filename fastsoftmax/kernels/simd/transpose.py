@@ -12,11 +12,12 @@ from ..compiling.target import AVX512
 from ..compiling.values import INT32, builder
 from ..compiling.views import address
 from .memory import build_allowed, build_load_first, build_store_first, part_address
+from .vector import build_computed, build_stored, lanes_of
 
 
 def side_of(like):
     """Count the rows and columns of a block of the dtype of `like`."""
-    return 64 // like.itemsize // (1 if AVX512 else 2)
+    return lanes_of(like) // (1 if AVX512 else 2)
 
 
 def _vector(array):
@@ -28,16 +29,15 @@ def transpose_block(source, at, step, target, target_at, target_step):
 
     Row r of the source starts at source.flat[at + r · step], row c of the target likewise.
     """
-    vector, align = _vector(source), source.itemsize
-    vectors = []
+    vector, vectors = _vector(source), []
     for row in range(vector.count):
         start = at + step * row
-        loaded = builder().load(address(source, start, vector.count), typ=vector, align=align)
-        vectors.append(build_allowed(source, start, vector.count, loaded))
+        loaded = builder().load(address(source, start, vector.count), typ=vector, align=source.itemsize)
+        vectors.append(build_computed(build_allowed(source, start, vector.count, loaded), source))
     for row, value in enumerate(_build_transpose(vectors)):
         start = target_at + target_step * row
-        value = build_allowed(target, start, vector.count, value)
-        builder().store(value, address(target, start, vector.count), align=align)
+        value = build_allowed(target, start, vector.count, build_stored(value, target))
+        builder().store(value, address(target, start, vector.count), align=target.itemsize)
 
 
 def transpose_part(source, at, step, n_rows, n_columns, target, target_at, target_step, n_kept, kept_columns):
@@ -47,7 +47,7 @@ def transpose_part(source, at, step, n_rows, n_columns, target, target_at, targe
     there was nothing to read, but whole blocks without a column of the source or of the target are left out.
     """
     vector = _vector(source)
-    side, count = vector.count, 64 // source.itemsize
+    side, count = vector.count, lanes_of(source)
 
     def place(array, at, step, row, column, n_rows, n_columns):
         left = n_columns - column
@@ -63,11 +63,11 @@ def transpose_part(source, at, step, n_rows, n_columns, target, target_at, targe
         for start, count in rows:
             here = part_address(source, start, count, vector)
             loaded = build_load_first(here, count, ir.Constant(vector, None))
-            vectors.append(build_allowed(source, start, count, loaded))
+            vectors.append(build_computed(build_allowed(source, start, count, loaded), source))
         for row, value in enumerate(_build_transpose(vectors), start=left):
             start, count = place(target, target_at, target_step, row, top, n_kept, kept_columns)
-            value = build_allowed(target, start, count, value)
-            build_store_first(value, part_address(target, start, count, vector), count)
+            value = build_allowed(target, start, count, build_stored(value, target))
+            build_store_first(value, part_address(target, start, count, value.type), count)
 
     for top in range(0, count, side):
         for left in range(0, count, side):

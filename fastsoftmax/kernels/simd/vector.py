@@ -14,6 +14,7 @@ import math
 import numpy as np
 from llvmlite import ir
 
+from ..compiling.halves import build_from_half, build_to_half, is_half
 from ..compiling.numbers import convert, number
 from ..compiling.values import DOUBLE, ELEMENT_OF, FLOAT, INT, INT32, SIZE_OF, Vector, all_vectors, builder, call_llvm
 
@@ -33,6 +34,20 @@ def vector_type(dtype):
 def lanes_in(dtype):
     """Count the lanes of such a vector."""
     return 64 // SIZE_OF[_COMPUTE_ELEMENT[np.dtype(dtype)]]
+
+
+def build_computed(vector, array, element=None):
+    """Build what is computed from what an array stores, in its compute dtype or as another type of float."""
+    if is_half(array.stored):
+        vector = build_from_half(vector, array.stored)
+    return build_converted(vector, vector_type(array.dtype).element if element is None else element)
+
+
+def build_stored(vector, array):
+    """Build what an array stores of what is computed from its dtype, rounded once where that is narrower."""
+    if is_half(array.stored):
+        return build_to_half(vector, array.stored)
+    return build_converted(vector, array.element)
 
 
 def build_converted(vector, element):
