@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from fastsoftmax import arrays, options, threads
-from fastsoftmax.conversions import Array
+from fastsoftmax.conversions import Array, compute_dtype, stored
 from fastsoftmax.kernels import operations
 from fastsoftmax.kernels.tuning import HEAD_FEW_CLASSES
-from fastsoftmax.layer import checked_layer
+from fastsoftmax.layer import checked_layer, multiply, round_into
 from fastsoftmax.losses import Reduction, reduce
 from fastsoftmax.options import OFF
 from fastsoftmax.reference import LinearGrads
@@ -77,7 +77,7 @@ def linear_cross_entropy(
     >>> float(np.exp(-fs.linear_cross_entropy([[1.0]], weight, None, [1])).round(12))
     0.75
     """
-    x, w, b, targets = _checked(inputs, weight, bias, labels, ignore_index, reduction)
+    dtype, x, w, b, targets = _checked(inputs, weight, bias, labels, ignore_index, reduction)
     y, ignored, counted, probs = targets
     given = None
     if not (
@@ -86,7 +86,7 @@ def linear_cross_entropy(
         and return_stats is False
     ):
         asked = options.Asked(class_weight, sample_weight, label_smoothing, z_loss, softcap, scale, None, return_stats)
-        given = options.checked(asked, x.dtype, (len(x), w.shape[1]), 1, Targets(*targets))
+        given = options.checked(asked, compute_dtype(dtype), (len(x), w.shape[1]), 1, Targets(*targets))
     divisor = given.divisor if given else counted
     rows = _rows_of_a_chunk(x, w, workspace)
     losses = np.empty(len(x))
@@ -94,15 +94,15 @@ def linear_cross_entropy(
         kernel = operations.HEAD.loss
         threads.run(given.bound(kernel) if given else kernel, x.size, x, w, b, y, ignored, losses)
     else:
-        buffer = np.empty((rows, w.shape[1]), x.dtype)
+        buffer = np.empty((rows, w.shape[1]), compute_dtype(dtype))
         for chunk in _chunks(len(x), rows):
             logits = buffer[: chunk.stop - chunk.start]
             threads.multiply(operations.LINEAR.wide, logits.size * len(w), x[chunk], w, b, logits)
             kernel = operations.CROSS_ENTROPY.cached
             bound = given.bound(kernel, chunk) if given else kernel
             threads.run(bound, logits.size, logits, y[chunk], ignored, losses[chunk])
-    loss = reduce(losses, divisor, reduction, x.dtype, losses.shape)
-    return (loss, *given.stats(x.dtype, losses.shape)) if return_stats and given else loss
+    loss = reduce(losses, divisor, reduction, dtype, losses.shape)
+    return (loss, *given.stats(compute_dtype(dtype), losses.shape)) if return_stats and given else loss
 
 
 def linear_cross_entropy_with_grad(
@@ -165,7 +165,7 @@ def linear_cross_entropy_with_grad(
     >>> grads.dweight.round(12), grads.dbias
     (array([[ 0.25, -0.25]]), None)
     """
-    x, w, b, targets = _checked(inputs, weight, bias, labels, ignore_index, reduction)
+    dtype, x, w, b, targets = _checked(inputs, weight, bias, labels, ignore_index, reduction)
     y, ignored, counted, probs = targets
     given = None
     if not (
@@ -174,13 +174,12 @@ def linear_cross_entropy_with_grad(
         and return_stats is False
     ):
         asked = options.Asked(class_weight, sample_weight, label_smoothing, z_loss, softcap, scale, None, return_stats)
-        given = options.checked(asked, x.dtype, (len(x), w.shape[1]), 1, Targets(*targets))
+        given = options.checked(asked, compute_dtype(dtype), (len(x), w.shape[1]), 1, Targets(*targets))
     divisor = given.divisor if given else counted
     rows = _rows_of_a_chunk(x, w, workspace)
-    factor, row_factors = arrays.upstream(dloss, reduction, x.shape[:1], x.dtype)
-    results = _results(
-        out, (x, w, b), (y, row_factors, *(given.arrays if given else ())), inputs_grad, bias is not None
-    )
+    factor, row_factors = arrays.upstream(dloss, reduction, x.shape[:1], dtype)
+    others = (y, row_factors, *(given.arrays if given else ()))
+    results = _results(out, dtype, (x, w, b), others, inputs_grad, bias is not None)
     dinputs, dweight, dbias = results
     if reduction == "mean":
         factor = options.mean_factor(factor, divisor, counted)
@@ -190,12 +189,12 @@ def linear_cross_entropy_with_grad(
     if w.shape[1] < HEAD_FEW_CLASSES:
         kernel = operations.HEAD.with_grad
         bound = given.bound(kernel) if given else kernel
-        threads.run(bound, x.size, x, w, b, y, ignored, factor, row_factors, losses, dinputs, dweight, dbias)
+        threads.run(bound, x.size, x, w, b, y, ignored, factor, row_factors, losses, *map(stored, results))
     else:
-        bias_sums = np.zeros(b.shape)
-        buffer = np.empty((rows, w.shape[1]), x.dtype)
+        bias_sums, weight_sums = np.zeros(b.shape), dweight if dweight.itemsize > 2 else np.empty(w.shape, np.float32)
+        buffer = np.empty((rows, w.shape[1]), compute_dtype(dtype))
         if not len(x):
-            dweight[...] = 0
+            weight_sums[...] = 0
         for chunk in _chunks(len(x), rows):
             logits = buffer[: chunk.stop - chunk.start]
             products = logits.size * len(w)
@@ -205,18 +204,25 @@ def linear_cross_entropy_with_grad(
             own_factors = row_factors[chunk]
             threads.run(bound, logits.size, logits, y[chunk], ignored, factor, own_factors, losses[chunk], bias_sums)
             if inputs_grad:
-                threads.multiply(operations.INPUT_GRAD.wide, products, logits, w, dinputs[chunk])
-            threads.multiply(operations.WEIGHT_GRAD.wide, products, x[chunk], logits, dweight, chunk.start > 0)
+                multiply(operations.INPUT_GRAD.wide, products, (logits, w), dinputs[chunk])
+            threads.multiply(operations.WEIGHT_GRAD.wide, products, x[chunk], logits, weight_sums, chunk.start > 0)
+        if weight_sums is not dweight:
+            round_into(dweight, weight_sums)
         with np.errstate(all="ignore"):
             dbias[...] = bias_sums
-    loss = reduce(losses, divisor, reduction, x.dtype, losses.shape)
+    loss = reduce(losses, divisor, reduction, dtype, losses.shape)
     dinputs, dweight, dbias = map(arrays.settle, results, out or (None, None, None))
     grads = LinearGrads(dinputs if inputs_grad else None, dweight, dbias if bias is not None else None)
-    return (loss, grads, *given.stats(x.dtype, losses.shape)) if given else (loss, grads)
+    return (loss, grads, *given.stats(compute_dtype(dtype), losses.shape)) if given else (loss, grads)
 
 
 def _results(
-    out: object, layer: tuple[Array, Array, Array], others: tuple[Array, ...], inputs_grad: bool, has_bias: bool
+    out: object,
+    dtype: np.dtype[Any],
+    layer: tuple[Array, Array, Array],
+    others: tuple[Array, ...],
+    inputs_grad: bool,
+    has_bias: bool,
 ) -> tuple[Array, Array, Array]:
     """Give the arrays to compute the gradients in, those of `out` where they can be written to themselves."""
     if not (out is None or (isinstance(out, tuple) and len(out) == 3)):
@@ -231,7 +237,7 @@ def _results(
 
     def result(name: str, shape: tuple[int, ...]) -> Array:
         aligned = name == "dinputs"
-        return arrays.buffer(given[name], shape, x.dtype, *read, name=f"out.{name}", aligned=aligned)
+        return arrays.buffer(given[name], shape, dtype, *read, name=f"out.{name}", aligned=aligned)
 
     results = (
         result("dinputs", x.shape if inputs_grad else (0, 0)),
@@ -245,8 +251,8 @@ def _results(
 
 def _checked(
     inputs: object, weight: object, bias: object, labels: object, ignore_index: object, reduction: object
-) -> tuple[Array, Array, Array, tuple[Array, int, int, Array | None]]:
-    """Check the arguments of a head; without a bias it is zero."""
+) -> tuple[np.dtype[Any], Array, Array, Array, tuple[Array, int, int, Array | None]]:
+    """Check the arguments of a head, and give their dtype with them; without a bias it is zero."""
     x, w, b = checked_layer(inputs, weight, bias)
     if w.shape[1] == 0:
         raise ValueError(f"weight: expected at least one class, got shape {w.shape}")
@@ -254,7 +260,7 @@ def _checked(
     targets = take_targets(labels, ignore_index, x.shape[:1], (len(x), w.shape[1]), 1)
     if b is None:
         b = np.zeros(w.shape[1], x.dtype)
-    return arrays.contiguous(x), arrays.contiguous(w), arrays.contiguous(b), targets
+    return x.dtype, arrays.contiguous(x), arrays.contiguous(w), arrays.contiguous(b), targets
 
 
 def _rows_of_a_chunk(x: Array, w: Array, workspace: object) -> int:
@@ -263,7 +269,7 @@ def _rows_of_a_chunk(x: Array, w: Array, workspace: object) -> int:
     if size < 1:
         raise ValueError(f"workspace: expected a positive number of bytes, got {size}")
     n_rows = int(x.shape[0])
-    n_chunks = max(1, -(-n_rows // max(1, size // int(w.shape[1] * w.itemsize))))
+    n_chunks = max(1, -(-n_rows // max(1, size // w.shape[1] * compute_dtype(w.dtype).itemsize)))
     return -(-n_rows // n_chunks)
 
 

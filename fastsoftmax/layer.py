@@ -3,8 +3,9 @@
 import numpy as np
 
 from fastsoftmax import arrays, conversions, threads
-from fastsoftmax.conversions import Array
+from fastsoftmax.conversions import Array, compute_dtype, stored
 from fastsoftmax.kernels import operations, tuning
+from fastsoftmax.kernels.compiling.jit import Kernel
 from fastsoftmax.reference import LinearGrads
 
 
@@ -40,12 +41,12 @@ def linear(inputs: object, weight: object, bias: object = None, *, out: Array | 
     """
     x, w, b = checked_layer(inputs, weight, bias)
     result = arrays.buffer(out, (len(x), w.shape[1]), x.dtype, x, w, *(() if b is None else (b,)))
-    b = np.zeros(w.shape[1], x.dtype) if b is None else arrays.contiguous(b)
-    x, w = arrays.contiguous(x), arrays.contiguous(w)
+    b = np.zeros(w.shape[1], x.dtype) if b is None else b
+    x, w, b = arrays.contiguous(x), arrays.contiguous(w), arrays.contiguous(b)
     if w.shape[1] <= tuning.NARROW_OUTPUTS:
-        threads.run(operations.LINEAR.narrow, x.size, x, w, b, result)
+        threads.run(operations.LINEAR.narrow, x.size, x, w, b, stored(result))
     else:
-        threads.multiply(operations.LINEAR.wide, x.size * w.shape[1], x, w, b, result)
+        multiply(operations.LINEAR.wide, x.size * w.shape[1], (x, w, b), result)
     return arrays.settle(result, out)
 
 
@@ -83,11 +84,11 @@ def weight_grad(inputs: object, doutputs: object, *, out: Array | None = None) -
     """
     x, dz = _sides(inputs, doutputs)
     result = arrays.buffer(out, (x.shape[1], dz.shape[1]), x.dtype, x, dz)
-    x, dz = arrays.contiguous(x), arrays.contiguous(dz)
+    x = arrays.contiguous(x)
     if dz.shape[1] <= tuning.NARROW_DOUTPUTS:
-        threads.run(operations.WEIGHT_GRAD.narrow, x.size, x, dz, result)
+        threads.run(operations.WEIGHT_GRAD.narrow, x.size, x, arrays.contiguous(dz), stored(result))
     else:
-        threads.multiply(operations.WEIGHT_GRAD.wide, x.size * dz.shape[1], x, dz, result, False)
+        multiply(operations.WEIGHT_GRAD.wide, x.size * dz.shape[1], (x, _computed(dz)), result, False)
     return arrays.settle(result, out)
 
 
@@ -121,7 +122,7 @@ def bias_grad(doutputs: object, *, out: Array | None = None) -> Array:
     """
     dz = arrays.matrix("doutputs", doutputs)
     result = arrays.buffer(out, dz.shape[1:], dz.dtype, dz)
-    threads.run(operations.HELPERS.bias_grad, dz.size, arrays.contiguous(dz), result)
+    threads.run(operations.HELPERS.bias_grad, dz.size, arrays.contiguous(dz), stored(result))
     return arrays.settle(result, out)
 
 
@@ -158,11 +159,11 @@ def input_grad(doutputs: object, weight: object, *, out: Array | None = None) ->
     if dz.dtype != w.dtype:
         dz, w = conversions.one_dtype({"doutputs": doutputs, "weight": weight}, [dz, w])
     result = arrays.buffer(out, (len(dz), len(w)), dz.dtype, dz, w, aligned=True)
-    dz, w = arrays.contiguous(dz), arrays.contiguous(w)
+    w = arrays.contiguous(w)
     if dz.shape[1] <= tuning.NARROW_DOUTPUTS and result.nbytes >= tuning.STREAM_BYTES:
-        threads.run(operations.INPUT_GRAD.narrow, result.size, dz, w, result)
+        threads.run(operations.INPUT_GRAD.narrow, result.size, arrays.contiguous(dz), w, stored(result))
     else:
-        threads.multiply(operations.INPUT_GRAD.wide, dz.size * len(w), dz, w, result)
+        multiply(operations.INPUT_GRAD.wide, dz.size * len(w), (_computed(dz), w), result)
     return arrays.settle(result, out)
 
 
@@ -201,6 +202,26 @@ def linear_backward(inputs: object, weight: object, doutputs: object) -> LinearG
     if not x.dtype == w.dtype == dz.dtype:
         x, w, dz = conversions.one_dtype({"inputs": inputs, "weight": weight, "doutputs": doutputs}, [x, w, dz])
     return LinearGrads(input_grad(dz, w), weight_grad(x, dz), bias_grad(dz))
+
+
+def multiply(kernel: Kernel, products: int, factors: tuple[Array, ...], result: Array, *rest: object) -> None:
+    """Run a kernel of wide products; a result of a half type is computed in float32, and rounded once."""
+    if result.itemsize != 2:
+        threads.multiply(kernel, products, *factors, result, *rest)
+    else:
+        sums = np.empty(result.shape, np.float32)
+        threads.multiply(kernel, products, *factors, sums, *rest)
+        round_into(result, sums)
+
+
+def round_into(result: Array, sums: Array) -> None:
+    """Round float32 to a half type."""
+    threads.run(operations.HELPERS.round_to_half, sums.size, sums.reshape(-1), stored(result).reshape(-1))
+
+
+def _computed(array: Array) -> Array:
+    """Give an array for a kernel that takes it in its compute dtype."""
+    return arrays.contiguous(array.astype(compute_dtype(array.dtype), copy=False))
 
 
 def checked_layer(inputs: object, weight: object, bias: object) -> tuple[Array, Array, Array | None]:

@@ -15,10 +15,12 @@ from fastsoftmax.cli.errors import InputError
 from fastsoftmax.cli.extras import progress
 from fastsoftmax.kernels import operations, pool
 from fastsoftmax.kernels.compiling.cache import folder_of, is_kept
+from fastsoftmax.kernels.compiling.halves import STORED
 from fastsoftmax.kernels.compiling.target import LEVELS
 from fastsoftmax.options import fields_of
 
-DTYPES = ("float32", "float64")
+DTYPES = ("float32", "float64", "float16", "bfloat16")
+_USUAL = DTYPES[:2]
 
 numba_config: Any = config  # which mypy cannot see into
 
@@ -42,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _dtypes(args: argparse.Namespace) -> Sequence[str]:
-    return (args.dtype,) if args.dtype else DTYPES
+    return (args.dtype,) if args.dtype else _USUAL
 
 
 def _compile_for(cpu: str | None, args: argparse.Namespace) -> int:
@@ -103,7 +105,7 @@ def everything(dtypes: Sequence[str], options: Sequence[Sequence[str]] = ()) -> 
     ]
     for kernel in chosen:
         for dtype in dtypes:
-            signature = kernel.signature(dtype)
+            signature = kernel.signature(STORED.get(dtype, dtype))
             if (kernel, signature) not in seen:
                 seen.add((kernel, signature))
                 yield f"{kernel.__name__} {dtype}", kernel.dispatcher, signature

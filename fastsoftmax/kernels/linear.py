@@ -26,7 +26,7 @@ def linear(inputs: Matrix, weight: Matrix, bias: Line, outputs: ComputeMatrix, n
 
 
 @kernel
-def input_grad(doutputs: Matrix, weight: Matrix, dinputs: ComputeMatrix, n_threads: int):
+def input_grad(doutputs: ComputeMatrix, weight: Matrix, dinputs: ComputeMatrix, n_threads: int):
     """Write ∂L/∂X = ∂L/∂z·Wᵀ."""
     n_rows, n_columns = doutputs.shape
     n_features = weight.shape[0]
@@ -39,7 +39,7 @@ def input_grad(doutputs: Matrix, weight: Matrix, dinputs: ComputeMatrix, n_threa
 
 
 @kernel
-def weight_grad(inputs: Matrix, doutputs: Matrix, dweight: ComputeMatrix, add: bool, n_threads: int):
+def weight_grad(inputs: Matrix, doutputs: ComputeMatrix, dweight: ComputeMatrix, add: bool, n_threads: int):
     """Write ∂L/∂W = Xᵀ·∂L/∂z, or add it to what is there."""
     n_rows, n_features = inputs.shape
     n_columns = doutputs.shape[1]

@@ -6,7 +6,7 @@ The public functions run what stands here, `fastsoftmax warmup` compiles it, and
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from . import bias_grad, cross_entropy, labels, linear, linear_cross_entropy, pool, softmax
+from . import bias_grad, cross_entropy, labels, linear, linear_cross_entropy, pool, round_to_half, softmax
 from . import softmax_backward as backward
 from .compiling.jit import Kernel
 from .regimes import ProductKernels, RowKernels
@@ -57,6 +57,7 @@ class _Helpers(NamedTuple):
     bias_grad: Kernel
     check_probs: Kernel
     count_labels: Kernel
+    round_to_half: Kernel
     row_weights: Kernel
     total_class_weight: Kernel
     total_loss: Kernel
@@ -67,6 +68,7 @@ HELPERS = _Helpers(
     bias_grad.bias_grad,
     labels.check_probs,
     labels.count_labels,
+    round_to_half.round_to_half,
     labels.row_weights,
     labels.total_class_weight,
     cross_entropy.total_loss,

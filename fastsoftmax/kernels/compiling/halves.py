@@ -12,6 +12,8 @@ from .target import CONVERTS_FLOAT16
 from .values import BFLOAT16, FLOAT, FLOAT16, INT32, SHORT, builder
 
 _HALF = ir.HalfType()
+# By the names of the dtypes that users have.
+STORED = {"float16": FLOAT16, "bfloat16": BFLOAT16}
 
 
 def is_half(dtype):
