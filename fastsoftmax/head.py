@@ -268,8 +268,8 @@ def _rows_of_a_chunk(x: Array, w: Array, workspace: object) -> int:
     size = arrays.integer("workspace", workspace)
     if size < 1:
         raise ValueError(f"workspace: expected a positive number of bytes, got {size}")
-    n_rows = int(x.shape[0])
-    n_chunks = max(1, -(-n_rows // max(1, size // w.shape[1] * compute_dtype(w.dtype).itemsize)))
+    n_rows, row_bytes = int(x.shape[0]), int(w.shape[1]) * compute_dtype(w.dtype).itemsize
+    n_chunks = max(1, -(-n_rows // max(1, size // row_bytes)))
     return -(-n_rows // n_chunks)
 
 
