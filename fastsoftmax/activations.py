@@ -4,10 +4,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from fastsoftmax import arrays, conversions, options, threads
+from fastsoftmax import arrays, conversions, options, spatial, threads
 from fastsoftmax.conversions import Array
 from fastsoftmax.kernels import operations
 from fastsoftmax.kernels.regimes import RowKernels
+from fastsoftmax.options import Options
 
 Axis: TypeAlias = int | tuple[int, ...] | None
 
@@ -145,18 +146,20 @@ def logsumexp(
     shape = arrays.shape_without(array, axes, keepdims)
     if out is not None:
         arrays.check_out(out, shape, array.dtype)
-    rows = (
-        array
-        if array.ndim == 2 and axes == (1,) and array.itemsize > 2 and array.flags.carray
-        else arrays.rows_of_axes(array, axes)
-    )
-    values = _values(array, axes, (scale, where)) if scale is not None or where is not None else None
-    lse = np.empty(len(rows), array.dtype)
-    if rows.shape[1]:
-        kernel = operations.LOGSUMEXP.choose([rows], lse)
-        threads.run(kernel.bound(values) if values else kernel, rows.size, rows, conversions.stored(lse))
+    given = _options(array, axes, (scale, where)) if scale is not None or where is not None else None
+    rows = arrays.rows_in_place(array, axes[0]) if len(axes) == 1 and array.size else None
+    call = spatial.prepare(operations.LOGSUMEXP, [array], axes[0], given) if rows is None and len(axes) == 1 else None
+    if call is not None:
+        lse = np.empty(call.n_rows, array.dtype)
+        call.run(conversions.stored(lse))
     else:
-        lse[...] = -np.inf
+        rows = arrays.rows_of_axes(array, axes) if rows is None else rows
+        lse = np.empty(len(rows), array.dtype)
+        if rows.shape[1]:
+            kernel = operations.LOGSUMEXP.choose([rows], lse)
+            threads.run(given.bound(kernel) if given else kernel, rows.size, rows, conversions.stored(lse))
+        else:
+            lse[...] = -np.inf
     if out is None:
         return lse.reshape(shape)[()]
     out[...] = lse.reshape(shape)
@@ -178,31 +181,34 @@ def row_by_row(
     axes = arrays.class_axes(name, first, axis)
     if out is not None:
         arrays.check_out(out, first.shape, first.dtype)
-    values = None if asked[0] is asked[1] is None else _values(first, axes, asked)
+    given = None if asked[0] is asked[1] is None else _options(first, axes, asked)
     if first.size == 0:
         return np.empty_like(first) if out is None else out
     if len(axes) != 1:
-        return _over_axes(kernels, axes, out, found, values)
+        return _over_axes(kernels, axes, out, found, given)
     (index,) = axes
-    return _over_axis(kernels, index, out, found, values)
+    return _over_axis(kernels, index, out, found, given)
 
 
-def _values(logits: Array, axes: tuple[int, ...], asked: tuple[object, object]) -> dict[str, Any]:
+def _options(logits: Array, axes: tuple[int, ...], asked: tuple[object, object]) -> Options:
     """Check the options of a function of logits, and give those that are on as kernels take them."""
     scale, where = asked
     values = options.transform(conversions.compute_dtype(logits.dtype), None, scale)
-    return values if where is None else values | {"where": arrays.mask(where, logits.shape, axes)}
+    return Options(values if where is None else values | {"where": arrays.mask(where, logits.shape, axes)}, 0.0)
 
 
-def _over_axis(
-    kernels: RowKernels, axis: int, out: Array | None, found: list[Array], values: dict[str, Any] | None
-) -> Array:
+def _over_axis(kernels: RowKernels, axis: int, out: Array | None, found: list[Array], given: Options | None) -> Array:
     first = found[0]
+    if axis != first.ndim - 1 or not first.flags.c_contiguous:
+        result = spatial.result_for(out, found, axis)
+        call = spatial.prepare(kernels, found, axis, given, result)
+        if call is not None:
+            call.run()
+            return arrays.settle(result, out)
     rows_in = [arrays.rows_of(array, axis) for array in found]
-    read = [*rows_in, values["where"]] if values and "where" in values else rows_in
-    rows = arrays.rows_for(out, first, axis, read)
+    rows = arrays.rows_for(out, first, axis, [*rows_in, *given.arrays] if given else rows_in)
     kernel = kernels.choose(rows_in, rows)
-    threads.run(kernel.bound(values) if values else kernel, rows.size, *rows_in, rows)
+    threads.run(given.bound(kernel) if given else kernel, rows.size, *rows_in, rows)
     return arrays.deliver(rows, out, first, axis)
 
 
@@ -211,11 +217,11 @@ def _over_axes(
     axes: tuple[int, ...],
     out: Array | None,
     found: list[Array],
-    values: dict[str, Any] | None,
+    given: Options | None,
 ) -> Array:
     """Take several axes for one, and put its classes back where they were."""
     first = found[0]
-    rows = _over_axis(kernels, 1, None, [arrays.rows_of_axes(array, axes) for array in found], values)
+    rows = _over_axis(kernels, 1, None, [arrays.rows_of_axes(array, axes) for array in found], given)
     ends = range(first.ndim - len(axes), first.ndim)
     result = np.moveaxis(rows.reshape(np.moveaxis(first, axes, ends).shape), ends, axes)
     return arrays.settle(result, out)

@@ -91,6 +91,16 @@ def rows_of_axes(array: Array, axes: tuple[int, ...]) -> Array:
     return contiguous(rows.reshape(math.prod(shape_without(array, axes)), n_classes))
 
 
+def rows_in_place(array: Array, axis: int) -> Array | None:
+    """View an array as contiguous rows of classes; None where it takes a copy."""
+    if axis != array.ndim - 1 or not array.flags.carray:
+        return None
+    if array.ndim != 2:
+        n_classes = array.shape[-1]
+        array = array.reshape(array.size // n_classes, n_classes)
+    return array if array.itemsize != 2 else stored(array)
+
+
 def rows_of(array: Array, axis: int) -> Array:
     """View or copy an array as contiguous rows of classes."""
     if axis != array.ndim - 1:

@@ -36,7 +36,7 @@ def compute_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 def stored(array: Array) -> Array:
     """Give an array of floats as kernels take it: of half types the integers of their bits, int16 or uint16."""
-    if array.itemsize != 2:
+    if array.itemsize != 2 or array.dtype.kind in "iu":
         return array
     return array.view(np.int16 if array.dtype == np.float16 else np.uint16)
 

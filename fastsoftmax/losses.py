@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from fastsoftmax import arrays, conversions, options, threads
+from fastsoftmax import arrays, conversions, options, spatial, threads
 from fastsoftmax.conversions import Array
 from fastsoftmax.kernels import operations
 from fastsoftmax.options import OFF
@@ -118,10 +118,16 @@ def cross_entropy(
         asked = options.Asked(class_weight, sample_weight, label_smoothing, z_loss, softcap, scale, where, return_stats)
         given = options.checked(asked, conversions.compute_dtype(array.dtype), whole_shape, axis, Targets(*targets))
     divisor = given.divisor if given else counted
-    rows = arrays.rows_of(array, axis)
-    losses = np.empty(len(rows))
-    kernel = operations.CROSS_ENTROPY.choose([rows], losses)
-    threads.run(given.bound(kernel) if given else kernel, rows.size, rows, flat_labels, ignored, losses)
+    rows = arrays.rows_in_place(array, axis)
+    call = None if rows is not None else spatial.prepare(operations.CROSS_ENTROPY, [array], axis, given)
+    if call is not None:
+        losses = np.empty(call.n_rows)
+        call.run(flat_labels, ignored, losses)
+    else:
+        rows = arrays.rows_of(array, axis) if rows is None else rows
+        losses = np.empty(len(rows))
+        kernel = operations.CROSS_ENTROPY.choose([rows], losses)
+        threads.run(given.bound(kernel) if given else kernel, rows.size, rows, flat_labels, ignored, losses)
     loss = reduce(losses, divisor, reduction, array.dtype, shape)
     return (loss, *given.stats(conversions.compute_dtype(array.dtype), shape)) if return_stats and given else loss
 
@@ -209,17 +215,25 @@ def cross_entropy_with_grad(
         factor = options.mean_factor(factor, divisor, counted)
     if given:
         factor *= given.scale
-    rows = arrays.rows_of(array, axis)
-    read: tuple[Array, ...] = (rows, flat_labels, row_factors)
-    if given:
-        read += given.arrays
-    dlogits = arrays.rows_for(out, array, axis, read)
-    losses = np.empty(len(rows))
-    kernel = operations.CROSS_ENTROPY_WITH_GRAD.choose([rows], dlogits)
-    bound = given.bound(kernel) if given else kernel
-    threads.run(bound, rows.size, rows, flat_labels, ignored, factor, row_factors, losses, dlogits)
+    read: tuple[Array, ...] = (flat_labels, row_factors, *given.arrays) if given else (flat_labels, row_factors)
+    rows = arrays.rows_in_place(array, axis)
+    call = None
+    if rows is None:
+        dlogits = spatial.result_for(out, [array], axis, read)
+        call = spatial.prepare(operations.CROSS_ENTROPY_WITH_GRAD, [array], axis, given, dlogits)
+    if call is not None:
+        losses = np.empty(call.n_rows)
+        call.run(flat_labels, ignored, factor, row_factors, losses)
+        dlogits = arrays.settle(dlogits, out)
+    else:
+        rows = arrays.rows_of(array, axis) if rows is None else rows
+        dlogits = arrays.rows_for(out, array, axis, (rows, *read))
+        losses = np.empty(len(rows))
+        kernel = operations.CROSS_ENTROPY_WITH_GRAD.choose([rows], dlogits)
+        bound = given.bound(kernel) if given else kernel
+        threads.run(bound, rows.size, rows, flat_labels, ignored, factor, row_factors, losses, dlogits)
+        dlogits = arrays.deliver(dlogits, out, array, axis)
     loss = reduce(losses, divisor, reduction, array.dtype, shape)
-    dlogits = arrays.deliver(dlogits, out, array, axis)
     return (loss, dlogits, *given.stats(conversions.compute_dtype(array.dtype), shape)) if given else (loss, dlogits)
 
 

@@ -7,7 +7,7 @@ from .compiling.staging import staged
 from .drivers import blocked_rows, bundled_rows, each_row, redo_rows, run_of, streamed_rows, task_rows
 from .rows import blocked
 from .rows.blocked import cross_entropy_again
-from .rows.bundles import NO_LABEL, drop_ignored, empty_lanes, from_lanes, load_labels
+from .rows.bundles import NO_LABEL, drop_ignored, empty_lanes, load_labels, write_lanes
 from .rows.cached import cross_entropy_with_grad_row, is_small, room_for_exps
 from .rows.few_losses import cross_entropy_lanes, cross_entropy_with_grad_lanes, without_ignored
 from .rows.gradient import (
@@ -51,11 +51,12 @@ def cross_entropy(logits: Matrix, labels: Labels, options: LossOptions, losses: 
     n_rows, run = logits.shape[0], run_of(logits.shape[0])
     args = LossArgs(labels, options, losses)
     for task in prange(-(-n_rows // run)):
-        each_row(_loss, False, args, view_logits(logits, options), task_rows(task, run, n_rows))
+        each_row(loss_of_row, False, args, view_logits(logits, options), task_rows(task, run, n_rows))
 
 
 @staged
-def _loss(args, logits, index, row, state):
+def loss_of_row(args, logits, index, row, state):
+    """Write one row's loss: what `each_row` takes."""
     y = label_of(args, index)
     found, top = cross_entropy_row(logits, row, y, args.options, following=row.following)
     store_found(args, index, found)
@@ -211,7 +212,7 @@ def bundle_with_grad(given, lanes, bundle):
     found = cross_entropy_with_grad_lanes(lanes, bundle, labels, load(factors, 0, width), args.options, spread)
     store_bundle(args, bundle, found, labels)
     drop_ignored(lanes, bundle.n_classes, labels)
-    from_lanes(lanes, bundle.n_rows, bundle.n_classes, args.gradients, bundle.at)
+    write_lanes(lanes, bundle, args.gradients)
 
 
 @kernel

@@ -12,14 +12,15 @@ import numpy as np
 from .compiling.numbers import Number
 from .compiling.staging import staged
 from .rows.blocks import empty_parts, merge, sum_block, write_block
-from .rows.bundles import Bundle, empty_lanes, to_lanes
+from .rows.bundles import Bundle, empty_lanes, read_lanes
 from .rows.logits import view_lanes
 from .rows.options import is_ignored, leave_out, skips
 from .rows.passes import Place, Range, Row, row_max, row_range
+from .rows.planes import neighbours
 from .rows.streamed import Pending, stream_row
 from .simd.memory import finish_streams
 from .simd.vector import lanes_of
-from .tuning import FEWEST_RUNS, LONGEST_RUN
+from .tuning import FEWEST_RUNS, LONGEST_RUN, MOST_PANEL_ROWS, PANEL_ROWS, PANEL_SIZE
 
 
 class Rows(NamedTuple):
@@ -145,8 +146,50 @@ def bundled_rows(do_bundle, args, logits, n_classes, rows, offset=0):
     width = lanes_of(lanes)
     for row in range(rows.first, rows.last, width):
         bundle = Bundle(row, min(width, rows.last - row), n_classes, logits, row - offset)
-        to_lanes(logits, bundle.at, bundle.n_rows, n_classes, lanes)
+        read_lanes(logits, bundle.at, bundle, lanes)
         do_bundle(args, lanes, bundle)
+
+
+@staged
+def spatial_bundles(do_bundle, args, logits, planes, rows):
+    """Go likewise through rows whose classes do not lie next to each other."""
+    lanes = view_lanes(empty_lanes(logits), logits)
+    width = lanes_of(lanes)
+    row = rows.first
+    while row < rows.last:
+        found = neighbours(planes, row, min(width, rows.last - row))
+        bundle = Bundle(row, found.n_rows, planes.n_classes, logits, row, found)
+        read_lanes(logits, row, bundle, lanes)
+        do_bundle(args, lanes, bundle)
+        row += found.n_rows
+    finish_streams()
+
+
+class Panels(NamedTuple):
+    """Rows that lie next to each other, in panels: how many of these, and of so many rows each."""
+
+    n_panels: Number
+    n_spans: Number  # of the rows that lie next to each other
+    size: Number
+
+
+@staged
+def panels_of(planes):
+    """Choose how many rows a panel has: as few as fill lines of the cache where a panel is large."""
+    most = max(PANEL_ROWS, min(MOST_PANEL_ROWS, PANEL_SIZE // planes.n_classes // PANEL_ROWS * PANEL_ROWS))
+    n_spans = -(-planes.n_inner // most)
+    size = -(-planes.n_inner // n_spans)
+    if planes.n_inner % PANEL_ROWS == 0:
+        size = -(-size // PANEL_ROWS) * PANEL_ROWS
+        n_spans = -(-planes.n_inner // size)
+    return Panels(planes.n_rows // planes.n_inner * n_spans, n_spans, size)
+
+
+@staged
+def panel_rows(planes, panels, task):
+    """Give the rows of a panel."""
+    outer, span = np.intp(task) // panels.n_spans, np.intp(task) % panels.n_spans
+    return neighbours(planes, outer * planes.n_inner + span * panels.size, panels.size)
 
 
 @staged

@@ -6,30 +6,60 @@ The public functions run what stands here, `fastsoftmax warmup` compiles it, and
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from . import bias_grad, cross_entropy, labels, linear, linear_cross_entropy, pool, round_to_half, softmax
+from . import bias_grad, cross_entropy, labels, linear, linear_cross_entropy, pool, round_to_half, softmax, spatial
 from . import softmax_backward as backward
 from .compiling.jit import Kernel
 from .regimes import ProductKernels, RowKernels
 
-SOFTMAX = RowKernels(softmax.softmax_few, softmax.softmax, softmax.softmax_streamed, softmax.softmax_blocked)
-LOG_SOFTMAX = RowKernels(
-    softmax.log_softmax_few, softmax.log_softmax, softmax.log_softmax_streamed, softmax.log_softmax_blocked
+SOFTMAX = RowKernels(
+    softmax.softmax_few,
+    softmax.softmax,
+    softmax.softmax_streamed,
+    softmax.softmax_blocked,
+    spatial.softmax_spatial,
+    spatial.softmax_spatial_few,
 )
-LOGSUMEXP = RowKernels(softmax.logsumexp_few, softmax.logsumexp, blocked=softmax.logsumexp_blocked)
-SOFTMAX_BACKWARD = RowKernels(backward.softmax_backward, backward.softmax_backward, backward.softmax_backward_streamed)
+LOG_SOFTMAX = RowKernels(
+    softmax.log_softmax_few,
+    softmax.log_softmax,
+    softmax.log_softmax_streamed,
+    softmax.log_softmax_blocked,
+    spatial.log_softmax_spatial,
+    spatial.log_softmax_spatial_few,
+)
+LOGSUMEXP = RowKernels(
+    softmax.logsumexp_few,
+    softmax.logsumexp,
+    blocked=softmax.logsumexp_blocked,
+    spatial=spatial.logsumexp_spatial,
+    spatial_few=spatial.logsumexp_spatial_few,
+)
+SOFTMAX_BACKWARD = RowKernels(
+    backward.softmax_backward,
+    backward.softmax_backward,
+    backward.softmax_backward_streamed,
+    spatial=spatial.softmax_backward_spatial,
+)
 LOG_SOFTMAX_BACKWARD = RowKernels(
     backward.log_softmax_backward,
     backward.log_softmax_backward,
     backward.log_softmax_backward_streamed,
+    spatial=spatial.log_softmax_backward_spatial,
 )
 CROSS_ENTROPY = RowKernels(
-    cross_entropy.cross_entropy_few, cross_entropy.cross_entropy, blocked=cross_entropy.cross_entropy_blocked
+    cross_entropy.cross_entropy_few,
+    cross_entropy.cross_entropy,
+    blocked=cross_entropy.cross_entropy_blocked,
+    spatial=spatial.cross_entropy_spatial,
+    spatial_few=spatial.cross_entropy_spatial_few,
 )
 CROSS_ENTROPY_WITH_GRAD = RowKernels(
     cross_entropy.cross_entropy_with_grad_few,
     cross_entropy.cross_entropy_with_grad,
     cross_entropy.cross_entropy_with_grad_streamed,
     cross_entropy.cross_entropy_with_grad_blocked,
+    spatial.cross_entropy_with_grad_spatial,
+    spatial.cross_entropy_with_grad_spatial_few,
 )
 LINEAR = ProductKernels(linear.linear_few, linear.linear)
 WEIGHT_GRAD = ProductKernels(linear.weight_grad_few, linear.weight_grad)

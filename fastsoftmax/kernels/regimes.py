@@ -1,7 +1,7 @@
 """Which kernel does an operation: shapes and place alone decide, never the number of threads."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,8 @@ class RowKernels(NamedTuple):
     cached: Kernel
     streamed: Kernel | None = None
     blocked: Kernel | None = None
+    spatial: Kernel | None = None  # see `spatial`
+    spatial_few: Kernel | None = None
 
     def choose(self, inputs: Sequence[npt.NDArray[np.floating]], result: npt.NDArray[np.floating]) -> Kernel:
         """Choose the kernel that reads `inputs` and writes `result`."""
@@ -32,6 +34,14 @@ class RowKernels(NamedTuple):
         if self.streamed is None or n_classes < tuning.STREAM_CLASSES or result.nbytes < tuning.STREAM_BYTES:
             return self.cached
         return self.cached if any(np.may_share_memory(rows, result) for rows in inputs) else self.streamed
+
+    def choose_spatial(self, stored: np.dtype[Any], n_classes: int) -> Kernel | None:
+        """Choose the kernel for classes that do not lie next to each other; None where their rows must be copied."""
+        if self.spatial_few is not None and n_classes < tuning.FEW_CLASSES[stored]:
+            return self.spatial_few
+        if self.blocked is not None and n_classes * max(stored.itemsize, 4) >= tuning.BLOCKED_BYTES:
+            return None
+        return self.spatial
 
 
 class ProductKernels(NamedTuple):

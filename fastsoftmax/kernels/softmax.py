@@ -9,7 +9,7 @@ from .compiling.staging import staged
 from .drivers import blocked_rows, bundled_rows, each_row, independent_rows, redo_rows, run_of, streamed_rows, task_rows
 from .rows import blocked
 from .rows.blocked import Results, results_of
-from .rows.bundles import from_lanes
+from .rows.bundles import write_lanes
 from .rows.cached import room_for_exps, softmax_row
 from .rows.few import log_softmax_lanes, logsumexp_lanes, softmax_lanes
 from .rows.logits import view_logits, view_results
@@ -28,11 +28,12 @@ def softmax(logits: Matrix, options: LogitOptions, probs: Matrix):
     n_rows, run = logits.shape[0], run_of(logits.shape[0])
     for task in prange(-(-n_rows // run)):
         args, z = results_of(probs, options, 0.0), view_logits(logits, options)
-        each_row(_softmax, True, args, z, task_rows(task, run, n_rows), room_for_exps(probs, probs.shape[1]))
+        each_row(softmax_of_row, True, args, z, task_rows(task, run, n_rows), room_for_exps(probs, probs.shape[1]))
 
 
 @staged
-def _softmax(results, logits, index, row, room):
+def softmax_of_row(results, logits, index, row, room):
+    """Write one row's probabilities: what `each_row` takes."""
     return softmax_row(logits, row, results.out.flat, room), False, room
 
 
@@ -51,18 +52,20 @@ def logsumexp(logits: Matrix, options: LogitOptions, lse: Line):
     n_rows, run = logits.shape[0], run_of(logits.shape[0])
     for task in prange(-(-n_rows // run)):
         rows, z = task_rows(task, run, n_rows), view_logits(logits, options)
-        again, _ = each_row(_logsumexp, False, Results(lse), z, rows)
-        redo_rows(_careful_logsumexp, again, Results(lse), z, rows)
+        again, _ = each_row(logsumexp_of_row, False, Results(lse), z, rows)
+        redo_rows(logsumexp_again, again, Results(lse), z, rows)
 
 
 @staged
-def _logsumexp(results, logits, index, row, state):
+def logsumexp_of_row(results, logits, index, row, state):
+    """Write one row's logsumexp: what `each_row` takes."""
     results.out[index], certain, top = logsumexp_row(logits, row, row.following)
     return Range(top, None), not certain, state
 
 
 @staged
-def _careful_logsumexp(results, logits, index, start, stop):
+def logsumexp_again(results, logits, index, start, stop):
+    """Write it with care: what `redo_rows` takes."""
     results.out[index] = careful_logsumexp(logits, start, stop)
 
 
@@ -105,13 +108,14 @@ def softmax_few(logits: Matrix, options: LogitOptions, probs: Matrix):
     for chunk in prange(-(-n_rows // CHUNK_ROWS)):
         rows = task_rows(chunk, CHUNK_ROWS, n_rows)
         args, z = results_of(probs, options, 0.0), view_logits(logits.flat, options)
-        bundled_rows(_bundle_softmax, args, z, n_classes, rows)
+        bundled_rows(bundle_softmax, args, z, n_classes, rows)
 
 
 @staged
-def _bundle_softmax(results, lanes, bundle):
+def bundle_softmax(results, lanes, bundle):
+    """Write the probabilities of a bundle."""
     softmax_lanes(lanes, bundle.n_classes)
-    from_lanes(lanes, bundle.n_rows, bundle.n_classes, results.out.flat, bundle.at)
+    write_lanes(lanes, bundle, results.out.flat)
 
 
 @kernel
@@ -121,13 +125,14 @@ def log_softmax_few(logits: Matrix, options: LogProbOptions, log_probs: Matrix):
     for chunk in prange(-(-n_rows // CHUNK_ROWS)):
         rows = task_rows(chunk, CHUNK_ROWS, n_rows)
         args, z = results_of(log_probs, options, -math.inf), view_logits(logits.flat, options)
-        bundled_rows(_bundle_log_softmax, args, z, n_classes, rows)
+        bundled_rows(bundle_log_softmax, args, z, n_classes, rows)
 
 
 @staged
-def _bundle_log_softmax(results, lanes, bundle):
+def bundle_log_softmax(results, lanes, bundle):
+    """Write the log-probabilities of a bundle."""
     log_softmax_lanes(lanes, bundle.n_classes)
-    from_lanes(lanes, bundle.n_rows, bundle.n_classes, results.out.flat, bundle.at)
+    write_lanes(lanes, bundle, results.out.flat)
 
 
 @kernel
@@ -136,11 +141,12 @@ def logsumexp_few(logits: Matrix, options: LogitOptions, lse: Line):
     n_rows, n_classes = logits.shape
     for chunk in prange(-(-n_rows // CHUNK_ROWS)):
         rows = task_rows(chunk, CHUNK_ROWS, n_rows)
-        bundled_rows(_bundle_logsumexp, Results(lse), view_logits(logits.flat, options), n_classes, rows)
+        bundled_rows(bundle_logsumexp, Results(lse), view_logits(logits.flat, options), n_classes, rows)
 
 
 @staged
-def _bundle_logsumexp(results, lanes, bundle):
+def bundle_logsumexp(results, lanes, bundle):
+    """Write the logsumexp of a bundle."""
     store_first(results.out, bundle.row, bundle.n_rows, logsumexp_lanes(lanes, bundle.n_classes))
 
 

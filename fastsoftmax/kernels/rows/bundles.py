@@ -15,6 +15,7 @@ from ..simd.reduce import matching_lane
 from ..simd.transpose import side_of, transpose_block, transpose_part
 from ..simd.vector import lanes_of, splat, vector_type, where_equal
 from ..tuning import BUNDLE_LEAD, FEW_CLASSES, HEAD_FEW_CLASSES
+from .planes import Neighbours, lanes_to_planes, planes_to_lanes
 
 _MOST_CLASSES = max(*FEW_CLASSES.values(), HEAD_FEW_CLASSES)
 # Room beside a bundle: what the compiler keeps behind it must not agree with the first classes in the last 12 bits of
@@ -34,6 +35,7 @@ class Bundle(NamedTuple):
     n_classes: Number
     logits: Any  # the flat array that they come from
     at: Number  # the index of the first in it
+    neighbours: Neighbours | None = None  # where classes do not lie next to each other
 
 
 def empty_lanes(like):
@@ -44,6 +46,24 @@ def empty_lanes(like):
     vector = vector_type(like.dtype)
     room = scopes[-1].place(vector, _MOST_CLASSES + _APART, align=64)
     return Array(like.dtype, Pointer(room), (_MOST_CLASSES * vector.count,))
+
+
+@staged
+def read_lanes(array, first, bundle, lanes):
+    """Copy what an array has of a bundle into lanes; its first row is the array's row `first`."""
+    if bundle.neighbours is None:
+        to_lanes(array, first, bundle.n_rows, bundle.n_classes, lanes)
+    else:
+        planes_to_lanes(array, bundle.neighbours, bundle.n_classes, lanes)
+
+
+@staged
+def write_lanes(lanes, bundle, out):
+    """Copy lanes to where a result has the bundle."""
+    if bundle.neighbours is None:
+        from_lanes(lanes, bundle.n_rows, bundle.n_classes, out, bundle.at)
+    else:
+        lanes_to_planes(lanes, bundle.neighbours, bundle.n_classes, out)
 
 
 @staged
