@@ -12,15 +12,15 @@ import numpy as np
 from .compiling.numbers import Number
 from .compiling.staging import staged
 from .rows.blocks import empty_parts, merge, sum_block, write_block
-from .rows.bundles import Bundle, empty_lanes, read_lanes
-from .rows.logits import view_lanes
+from .rows.bundles import Bundle, empty_lanes, to_lanes
+from .rows.logits import has_slope, view_lanes
 from .rows.options import is_ignored, leave_out, skips
 from .rows.passes import Place, Range, Row, row_max, row_range
-from .rows.planes import neighbours
+from .rows.planes import neighbours, planes_to_strip, rows_before_a_line, rows_of_a_strip, strip_to_planes
 from .rows.streamed import Pending, stream_row
 from .simd.memory import finish_streams
 from .simd.vector import lanes_of
-from .tuning import FEWEST_RUNS, LONGEST_RUN, MOST_PANEL_ROWS, PANEL_ROWS, PANEL_SIZE
+from .tuning import FEWEST_RUNS, LONGEST_RUN, SPATIAL_SIZE
 
 
 class Rows(NamedTuple):
@@ -146,50 +146,43 @@ def bundled_rows(do_bundle, args, logits, n_classes, rows, offset=0):
     width = lanes_of(lanes)
     for row in range(rows.first, rows.last, width):
         bundle = Bundle(row, min(width, rows.last - row), n_classes, logits, row - offset)
-        read_lanes(logits, bundle.at, bundle, lanes)
+        to_lanes(logits, bundle.at, bundle.n_rows, n_classes, lanes)
         do_bundle(args, lanes, bundle)
 
 
 @staged
-def spatial_bundles(do_bundle, args, logits, planes, rows):
-    """Go likewise through rows whose classes do not lie next to each other."""
-    lanes = view_lanes(empty_lanes(logits), logits)
-    width = lanes_of(lanes)
-    row = rows.first
+def spatial_run(planes, like):
+    """Choose how many rows a thread takes at a time: whole strips, or all of some images."""
+    strip = rows_of_a_strip(like, planes.n_classes)
+    size = max(1, SPATIAL_SIZE // (planes.n_classes * strip)) * strip
+    return size if size < planes.n_inner else size // planes.n_inner * planes.n_inner
+
+
+@staged
+def spatial_bundles(do_bundle, args, logits, planes, by_vectors, out, rows):
+    """Go likewise through rows whose classes do not lie next to each other: see `rows.planes`.
+
+    do_bundle(args, lanes, bundle) leaves the result in the lanes; it goes to `out`, if that is not None.
+    """
+    n_classes, width, row = planes.n_classes, lanes_of(logits), rows.first
+    most = rows_of_a_strip(logits, n_classes)
+    strip = np.empty(most * n_classes, logits.dtype)
+    room = np.empty(n_classes * width, logits.dtype) if has_slope(logits) else None
     while row < rows.last:
-        found = neighbours(planes, row, min(width, rows.last - row))
-        bundle = Bundle(row, found.n_rows, planes.n_classes, logits, row, found)
-        read_lanes(logits, row, bundle, lanes)
-        do_bundle(args, lanes, bundle)
+        found = neighbours(planes, row, min(most, rows.last - row))
+        if out is not None:
+            head = rows_before_a_line(out, found)
+            if head:
+                found = neighbours(planes, row, head)
+        planes_to_strip(logits, found, n_classes, strip)
+        for i in range(0, found.n_rows, width):
+            lanes = view_lanes(strip.view(i * n_classes, (n_classes * width,)), logits)
+            n_rows = min(width, found.n_rows - i)
+            do_bundle(args, lanes, Bundle(row + i, n_rows, n_classes, logits, row + i, True, by_vectors, room))
+        if out is not None:
+            strip_to_planes(strip, found, n_classes, out)
         row += found.n_rows
     finish_streams()
-
-
-class Panels(NamedTuple):
-    """Rows that lie next to each other, in panels: how many of these, and of so many rows each."""
-
-    n_panels: Number
-    n_spans: Number  # of the rows that lie next to each other
-    size: Number
-
-
-@staged
-def panels_of(planes):
-    """Choose how many rows a panel has: as few as fill lines of the cache where a panel is large."""
-    most = max(PANEL_ROWS, min(MOST_PANEL_ROWS, PANEL_SIZE // planes.n_classes // PANEL_ROWS * PANEL_ROWS))
-    n_spans = -(-planes.n_inner // most)
-    size = -(-planes.n_inner // n_spans)
-    if planes.n_inner % PANEL_ROWS == 0:
-        size = -(-size // PANEL_ROWS) * PANEL_ROWS
-        n_spans = -(-planes.n_inner // size)
-    return Panels(planes.n_rows // planes.n_inner * n_spans, n_spans, size)
-
-
-@staged
-def panel_rows(planes, panels, task):
-    """Give the rows of a panel."""
-    outer, span = np.intp(task) // panels.n_spans, np.intp(task) % panels.n_spans
-    return neighbours(planes, outer * planes.n_inner + span * panels.size, panels.size)
 
 
 @staged

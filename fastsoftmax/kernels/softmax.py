@@ -114,7 +114,7 @@ def softmax_few(logits: Matrix, options: LogitOptions, probs: Matrix):
 @staged
 def bundle_softmax(results, lanes, bundle):
     """Write the probabilities of a bundle."""
-    softmax_lanes(lanes, bundle.n_classes)
+    softmax_lanes(lanes, bundle)
     write_lanes(lanes, bundle, results.out.flat)
 
 
@@ -131,7 +131,7 @@ def log_softmax_few(logits: Matrix, options: LogProbOptions, log_probs: Matrix):
 @staged
 def bundle_log_softmax(results, lanes, bundle):
     """Write the log-probabilities of a bundle."""
-    log_softmax_lanes(lanes, bundle.n_classes)
+    log_softmax_lanes(lanes, bundle)
     write_lanes(lanes, bundle, results.out.flat)
 
 
@@ -147,7 +147,7 @@ def logsumexp_few(logits: Matrix, options: LogitOptions, lse: Line):
 @staged
 def bundle_logsumexp(results, lanes, bundle):
     """Write the logsumexp of a bundle."""
-    store_first(results.out, bundle.row, bundle.n_rows, logsumexp_lanes(lanes, bundle.n_classes))
+    store_first(results.out, bundle.row, bundle.n_rows, logsumexp_lanes(lanes, bundle))
 
 
 @kernel

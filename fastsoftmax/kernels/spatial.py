@@ -1,6 +1,7 @@
 """Operations on rows whose classes do not lie next to each other, such as those of images: see `rows.planes`.
 
-Each gives the bits of the kernels for classes that do.
+Each gives the bits of the kernels for classes that do: those for few classes add up in the order of the kernels for few
+classes, the others in that of rows one by one.
 """
 
 import math
@@ -9,69 +10,127 @@ import numpy as np
 from numba import prange
 
 from .compiling.jit import ComputeLine, Doubles, Labels, Line, kernel
-from .compiling.staging import staged
-from .cross_entropy import bundle_loss, bundle_with_grad, lane_factors, loss_of_row, with_grad
-from .drivers import (
-    Rows,
-    each_row,
-    independent_rows,
-    panel_rows,
-    panels_of,
-    redo_rows,
-    spatial_bundles,
-    task_rows,
-)
-from .rows.backward import log_softmax_backward_row, softmax_backward_row
+from .compiling.staging import noinline, staged
+from .cross_entropy import bundle_loss, bundle_with_grad, lane_factors
+from .drivers import spatial_bundles, spatial_run, task_rows
+from .rows.backward import log_softmax_backward_lanes, softmax_backward_lanes
 from .rows.blocked import Results, results_of
-from .rows.logits import view_logits
-from .rows.options import LogitOptions, LogProbOptions, LossArgs, LossOptions, args_from
-from .rows.planes import Planes, panel_to_planes, planes_to_panel
-from .rows.whole import log_softmax_row
-from .simd.memory import finish_streams
-from .softmax import (
-    bundle_log_softmax,
-    bundle_logsumexp,
-    bundle_softmax,
-    logsumexp_again,
-    logsumexp_of_row,
-    softmax_of_row,
-)
-from .tuning import CHUNK_ROWS
-
-# Few classes ----------------------------------------------------------------------------------------------------------
+from .rows.bundles import empty_lanes
+from .rows.few import logsumexp_by_vectors
+from .rows.logits import view_lanes, view_logits
+from .rows.options import LogitOptions, LogProbOptions, LossArgs, LossOptions
+from .rows.planes import Planes, neighbours, planes_to_strip, rows_of_a_strip, strip_to_planes
+from .rows.slow_path import careful_logsumexp
+from .simd.convert import demote
+from .simd.memory import finish_streams, store, store_first
+from .simd.reduce import greatest_lane
+from .simd.vector import lanes_of
+from .softmax import bundle_log_softmax, bundle_logsumexp, bundle_softmax
 
 
 @kernel
 def softmax_spatial_few(logits: Line, planes: Planes, options: LogitOptions, probs: Line):
-    """Write the probabilities of each row of few classes, a bundle of rows at a time."""
-    for chunk in prange(-(-planes.n_rows // CHUNK_ROWS)):
-        rows, args = task_rows(chunk, CHUNK_ROWS, planes.n_rows), results_of(probs, options, 0.0)
-        spatial_bundles(bundle_softmax, args, view_logits(logits, options), planes, rows)
+    """Write the probabilities of rows of few classes."""
+    run = spatial_run(planes, logits)
+    for task in prange(-(-planes.n_rows // run)):
+        _softmax(logits, planes, options, False, probs, task, run)
+
+
+@kernel
+def softmax_spatial(logits: Line, planes: Planes, options: LogitOptions, probs: Line):
+    """Write the probabilities of rows."""
+    run = spatial_run(planes, logits)
+    for task in prange(-(-planes.n_rows // run)):
+        _softmax(logits, planes, options, True, probs, task, run)
+
+
+@staged
+def _softmax(logits, planes, options, by_vectors, probs, task, run):
+    rows, args = task_rows(task, run, planes.n_rows), results_of(probs, options, 0.0)
+    spatial_bundles(bundle_softmax, args, view_logits(logits, options), planes, by_vectors, probs, rows)
 
 
 @kernel
 def log_softmax_spatial_few(logits: Line, planes: Planes, options: LogProbOptions, log_probs: Line):
-    """Write the log-probabilities of each row of few classes, a bundle of rows at a time."""
-    for chunk in prange(-(-planes.n_rows // CHUNK_ROWS)):
-        rows, args = task_rows(chunk, CHUNK_ROWS, planes.n_rows), results_of(log_probs, options, -math.inf)
-        spatial_bundles(bundle_log_softmax, args, view_logits(logits, options), planes, rows)
+    """Write the log-probabilities of rows of few classes."""
+    run = spatial_run(planes, logits)
+    for task in prange(-(-planes.n_rows // run)):
+        _log_softmax(logits, planes, options, False, log_probs, task, run)
+
+
+@kernel
+def log_softmax_spatial(logits: Line, planes: Planes, options: LogProbOptions, log_probs: Line):
+    """Write the log-probabilities of rows."""
+    run = spatial_run(planes, logits)
+    for task in prange(-(-planes.n_rows // run)):
+        _log_softmax(logits, planes, options, True, log_probs, task, run)
+
+
+@staged
+def _log_softmax(logits, planes, options, by_vectors, log_probs, task, run):
+    rows, args = task_rows(task, run, planes.n_rows), results_of(log_probs, options, -math.inf)
+    spatial_bundles(bundle_log_softmax, args, view_logits(logits, options), planes, by_vectors, log_probs, rows)
 
 
 @kernel
 def logsumexp_spatial_few(logits: Line, planes: Planes, options: LogitOptions, lse: Line):
-    """Write log Σ_j e^z_j of each row of few classes, a bundle of rows at a time."""
-    for chunk in prange(-(-planes.n_rows // CHUNK_ROWS)):
-        rows = task_rows(chunk, CHUNK_ROWS, planes.n_rows)
-        spatial_bundles(bundle_logsumexp, Results(lse), view_logits(logits, options), planes, rows)
+    """Write log Σ_j e^z_j of rows of few classes."""
+    run = spatial_run(planes, logits)
+    for task in prange(-(-planes.n_rows // run)):
+        rows, z = task_rows(task, run, planes.n_rows), view_logits(logits, options)
+        spatial_bundles(bundle_logsumexp, Results(lse), z, planes, False, None, rows)
+
+
+@kernel
+def logsumexp_spatial(logits: Line, planes: Planes, options: LogitOptions, lse: Line):
+    """Write log Σ_j e^z_j of rows."""
+    run = spatial_run(planes, logits)
+    for task in prange(-(-planes.n_rows // run)):
+        rows, z = task_rows(task, run, planes.n_rows), view_logits(logits, options)
+        spatial_bundles(_bundle_logsumexp, Results(lse), z, planes, True, None, rows)
+
+
+@staged
+def _bundle_logsumexp(results, lanes, bundle):
+    found = logsumexp_by_vectors(lanes, bundle)
+    store_first(results.out, bundle.row, bundle.n_rows, demote(found.lse, lanes))
+    if greatest_lane(found.uncertain) > 0:
+        _logsumexp_again(results, lanes, bundle, found.uncertain)
+
+
+@noinline
+def _logsumexp_again(results, lanes, bundle, uncertain):
+    """Do the rows that are not certain with care, one by one."""
+    width, n_classes = lanes_of(lanes), bundle.n_classes
+    flags, room = empty_lanes(uncertain), np.empty(n_classes, lanes.dtype)
+    store(flags, 0, uncertain)
+    for lane in range(0, bundle.n_rows):
+        if flags[lane] > 0:
+            for j in range(n_classes):
+                room[j] = lanes[j * width + lane]
+            results.out[bundle.row + lane] = careful_logsumexp(view_lanes(room, lanes), 0, n_classes)
 
 
 @kernel
 def cross_entropy_spatial_few(logits: Line, planes: Planes, labels: Labels, options: LossOptions, losses: Doubles):
-    """Write the losses of rows of few classes, a bundle of rows at a time."""
-    args = LossArgs(labels, options, losses)
-    for chunk in prange(-(-planes.n_rows // CHUNK_ROWS)):
-        rows = task_rows(chunk, CHUNK_ROWS, planes.n_rows)
-        spatial_bundles(bundle_loss, args, view_logits(logits, options), planes, rows)
+    """Write the losses of rows of few classes."""
+    run = spatial_run(planes, logits)
+    for task in prange(-(-planes.n_rows // run)):
+        _cross_entropy(logits, planes, False, LossArgs(labels, options, losses), task, run)
+
+
+@kernel
+def cross_entropy_spatial(logits: Line, planes: Planes, labels: Labels, options: LossOptions, losses: Doubles):
+    """Write the losses of rows."""
+    run = spatial_run(planes, logits)
+    for task in prange(-(-planes.n_rows // run)):
+        _cross_entropy(logits, planes, True, LossArgs(labels, options, losses), task, run)
+
+
+@staged
+def _cross_entropy(logits, planes, by_vectors, args, task, run):
+    rows, z = task_rows(task, run, planes.n_rows), view_logits(logits, args.options)
+    spatial_bundles(bundle_loss, args, z, planes, by_vectors, None, rows)
 
 
 @kernel
@@ -85,60 +144,11 @@ def cross_entropy_with_grad_spatial_few(
     losses: Doubles,
     dlogits: Line,
 ):
-    """Write the losses and gradients of rows of few classes, a bundle of rows at a time."""
+    """Write the losses and gradients of rows of few classes."""
     args = LossArgs(labels, options, losses, factor, dloss, dlogits)
-    for chunk in prange(-(-planes.n_rows // CHUNK_ROWS)):
-        rows, given = task_rows(chunk, CHUNK_ROWS, planes.n_rows), (args, lane_factors(args))
-        spatial_bundles(bundle_with_grad, given, view_logits(logits, options), planes, rows)
-
-
-# Many classes: a mask or class probabilities would have to be in panels as well, and are left to rows -----------------
-
-
-@kernel
-def softmax_spatial(logits: Line, planes: Planes, options: LogitOptions, probs: Line):
-    """Write the probabilities of each row, a panel of rows at a time."""
-    panels = panels_of(planes)
-    for task in prange(panels.n_panels):
-        rows, panel = panel_rows(planes, panels, task), np.empty((panels.size, planes.n_classes), logits.dtype)
-        planes_to_panel(logits, rows, panel)
-        each_row(softmax_of_row, True, Results(panel), view_logits(panel, options), Rows(0, rows.n_rows))
-        _write(panel, rows, probs)
-
-
-@kernel
-def log_softmax_spatial(logits: Line, planes: Planes, options: LogProbOptions, log_probs: Line):
-    """Write the log-probabilities of each row, a panel of rows at a time."""
-    panels = panels_of(planes)
-    for task in prange(panels.n_panels):
-        rows, panel = panel_rows(planes, panels, task), np.empty((panels.size, planes.n_classes), logits.dtype)
-        planes_to_panel(logits, rows, panel)
-        args = view_logits(panel.flat, options), panel.flat
-        independent_rows(log_softmax_row, args, planes.n_classes, Rows(0, rows.n_rows))
-        _write(panel, rows, log_probs)
-
-
-@kernel
-def logsumexp_spatial(logits: Line, planes: Planes, options: LogitOptions, lse: Line):
-    """Write log Σ_j e^z_j of each row, a panel of rows at a time."""
-    panels = panels_of(planes)
-    for task in prange(panels.n_panels):
-        rows, panel = panel_rows(planes, panels, task), np.empty((panels.size, planes.n_classes), logits.dtype)
-        planes_to_panel(logits, rows, panel)
-        z, args, all_of_them = view_logits(panel, options), Results(lse[rows.row :]), Rows(0, rows.n_rows)
-        again, _ = each_row(logsumexp_of_row, False, args, z, all_of_them)
-        redo_rows(logsumexp_again, again, args, z, all_of_them)
-
-
-@kernel
-def cross_entropy_spatial(logits: Line, planes: Planes, labels: Labels, options: LossOptions, losses: Doubles):
-    """Write each row's loss, a panel of rows at a time."""
-    panels = panels_of(planes)
-    for task in prange(panels.n_panels):
-        rows, panel = panel_rows(planes, panels, task), np.empty((panels.size, planes.n_classes), logits.dtype)
-        planes_to_panel(logits, rows, panel)
-        args = args_from(LossArgs(labels, options, losses), rows.row)
-        each_row(loss_of_row, False, args, view_logits(panel, options), Rows(0, rows.n_rows))
+    run = spatial_run(planes, logits)
+    for task in prange(-(-planes.n_rows // run)):
+        _cross_entropy_with_grad(logits, planes, False, args, task, run)
 
 
 @kernel
@@ -152,44 +162,50 @@ def cross_entropy_with_grad_spatial(
     losses: Doubles,
     dlogits: Line,
 ):
-    """Write each row's loss and gradient, a panel of rows at a time."""
-    panels = panels_of(planes)
-    for task in prange(panels.n_panels):
-        rows, panel = panel_rows(planes, panels, task), np.empty((panels.size, planes.n_classes), logits.dtype)
-        planes_to_panel(logits, rows, panel)
-        args = args_from(LossArgs(labels, options, losses, factor, dloss), rows.row, panel)
-        each_row(with_grad, True, args, view_logits(panel, options), Rows(0, rows.n_rows))
-        _write(panel, rows, dlogits)
+    """Write the losses and gradients of rows."""
+    args = LossArgs(labels, options, losses, factor, dloss, dlogits)
+    run = spatial_run(planes, logits)
+    for task in prange(-(-planes.n_rows // run)):
+        _cross_entropy_with_grad(logits, planes, True, args, task, run)
+
+
+@staged
+def _cross_entropy_with_grad(logits, planes, by_vectors, args, task, run):
+    rows, given = task_rows(task, run, planes.n_rows), (args, lane_factors(args))
+    z = view_logits(logits, args.options)
+    spatial_bundles(bundle_with_grad, given, z, planes, by_vectors, args.dlogits, rows)
 
 
 @kernel
 def softmax_backward_spatial(probs: Line, dprobs: Line, planes: Planes, dlogits: Line):
-    """Write each row's gradient behind a softmax, a panel of rows at a time."""
-    panels = panels_of(planes)
-    for task in prange(panels.n_panels):
-        _backward_panel(softmax_backward_row, probs, dprobs, planes, panels, task, dlogits)
+    """Write the gradients of rows behind a softmax."""
+    run = spatial_run(planes, probs)
+    for task in prange(-(-planes.n_rows // run)):
+        rows = task_rows(task, run, planes.n_rows)
+        _backward_bundles(softmax_backward_lanes, probs, dprobs, planes, dlogits, rows)
 
 
 @kernel
 def log_softmax_backward_spatial(log_probs: Line, dlog_probs: Line, planes: Planes, dlogits: Line):
-    """Write each row's gradient behind a log-softmax, a panel of rows at a time."""
-    panels = panels_of(planes)
-    for task in prange(panels.n_panels):
-        _backward_panel(log_softmax_backward_row, log_probs, dlog_probs, planes, panels, task, dlogits)
+    """Write the gradients of rows behind a log-softmax."""
+    run = spatial_run(planes, log_probs)
+    for task in prange(-(-planes.n_rows // run)):
+        rows = task_rows(task, run, planes.n_rows)
+        _backward_bundles(log_softmax_backward_lanes, log_probs, dlog_probs, planes, dlogits, rows)
 
 
 @staged
-def _backward_panel(do_row, values, grads, planes, panels, task, dlogits):
-    rows, shape = panel_rows(planes, panels, task), (panels.size, planes.n_classes)
-    panel, grads_panel = np.empty(shape, values.dtype), np.empty(shape, values.dtype)
-    planes_to_panel(values, rows, panel)
-    planes_to_panel(grads, rows, grads_panel)
-    args = panel.flat, grads_panel.flat, panel.flat, False
-    independent_rows(do_row, args, planes.n_classes, Rows(0, rows.n_rows))
-    _write(panel, rows, dlogits)
-
-
-@staged
-def _write(panel, rows, out):
-    panel_to_planes(panel, rows, out)
+def _backward_bundles(do_lanes, values, grads, planes, out, rows):
+    """Go through rows as `spatial_bundles` does, with two inputs."""
+    n_classes, width, row = planes.n_classes, lanes_of(values), rows.first
+    most = rows_of_a_strip(values, n_classes)
+    strip, grads_strip = np.empty(most * n_classes, values.dtype), np.empty(most * n_classes, values.dtype)
+    while row < rows.last:
+        found = neighbours(planes, row, min(most, rows.last - row))
+        planes_to_strip(values, found, n_classes, strip)
+        planes_to_strip(grads, found, n_classes, grads_strip)
+        for i in range(0, found.n_rows, width):
+            do_lanes(strip[i * n_classes :], grads_strip[i * n_classes :], n_classes)
+        strip_to_planes(strip, found, n_classes, out)
+        row += found.n_rows
     finish_streams()

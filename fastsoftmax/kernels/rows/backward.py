@@ -3,12 +3,14 @@
 import math
 
 from ..compiling.staging import staged
-from ..simd.accumulate import add_four_to_sum, add_to_sum, empty_sum, sum_of
+from ..simd.accumulate import add_four_to_sum, add_to_sum, empty_sum, lane_sums, sum_of
+from ..simd.convert import demote, promote
 from ..simd.memory import load, load_first, store, store_first, stream, unaligned
 from ..simd.reduce import first_lane
-from ..simd.vector import fma, lanes_of, splat
+from ..simd.vector import fma, lanes_of, magnitude, splat, where_greater
 from ..vecmath.exp import exp_scaled, scale_of
 from ..vecmath.quotient import NO_HEADROOM, least_quotient
+from .vector_sums import begin_sums, fold_lanes, keep_sums, kept_sums
 
 
 @staged
@@ -32,6 +34,29 @@ def sum_of_products(values, factors, start, stop):
         total = add_to_sum(total, value)
         i += width
     return sum_of(total)
+
+
+@staged
+def _sums_of_lanes(values, factors, n_classes):
+    """Compute the same of rows in lanes, to the same bits, in float64 lanes."""
+    width, none = lanes_of(values), (empty_sum(values),)
+    room = begin_sums(values, none)
+    fours = n_classes // (4 * width) * (4 * width)
+    for first in range(0, fours, 4 * width):
+        for j in range(first, first + width):
+            (total,) = kept_sums(room, j - first, none)
+            keep_sums(room, j - first, (add_four_to_sum(total, *_products(values, factors, j, width, 4)),))
+    for j in range(fours, n_classes):
+        (total,) = kept_sums(room, (j - fours) % width, none)
+        keep_sums(room, (j - fours) % width, (add_to_sum(total, *_products(values, factors, j, width, 1)),))
+    (total,) = fold_lanes(room, none)
+    return lane_sums(total)
+
+
+def _products(values, factors, j, step, count):
+    """Load v_j f_j, or v_j, of some classes of rows in lanes, each `step` after the one before."""
+    places = [(j + k * step) * lanes_of(values) for k in range(count)]
+    return [load(values, at) if factors is None else load(values, at) * load(factors, at) for at in places]
 
 
 @staged
@@ -64,6 +89,14 @@ def softmax_backward_row(probs, dprobs, dlogits, streamed, start, stop):
 
 
 @staged
+def softmax_backward_lanes(probs, dprobs, n_classes):
+    """Replace a_j by ∂L/∂z_j, of rows in lanes."""
+    mean, width = demote(_sums_of_lanes(probs, dprobs, n_classes), probs), lanes_of(probs)
+    for j in range(n_classes):
+        store(probs, j * width, _softmax_grad(load(probs, j * width), load(dprobs, j * width), mean))
+
+
+@staged
 def _softmax_grad(a, g, mean):
     return a * (g - mean)
 
@@ -78,6 +111,20 @@ def log_softmax_backward_row(log_probs, dlog_probs, dlogits, streamed, start, st
     )
     minus_total = splat(log_probs, -total / first_lane(exp_scaled(splat(log_probs, 0.0), scale)))
     _combine_rows(_log_softmax_grad, (scale, minus_total), log_probs, dlog_probs, start, stop, dlogits, streamed)
+
+
+@staged
+def log_softmax_backward_lanes(log_probs, dlog_probs, n_classes):
+    """Replace log a_j by ∂L/∂z_j, of rows in lanes."""
+    width, zero = lanes_of(log_probs), splat(log_probs, 0.0)
+    total = _sums_of_lanes(dlog_probs, None, n_classes)
+    least, wide_zero = splat(total, least_quotient(log_probs) / NO_HEADROOM), splat(total, 0.0)
+    top = where_greater(least, magnitude(total), splat(total, -math.log(NO_HEADROOM)), wide_zero)
+    scale = scale_of(demote(top, log_probs))
+    arguments = scale, demote(-total / promote(exp_scaled(zero, scale)), log_probs)
+    for j in range(n_classes):
+        log_a, g = load(log_probs, j * width), load(dlog_probs, j * width)
+        store(log_probs, j * width, _log_softmax_grad(log_a, g, arguments))
 
 
 @staged

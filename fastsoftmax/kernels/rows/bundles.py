@@ -15,7 +15,6 @@ from ..simd.reduce import matching_lane
 from ..simd.transpose import side_of, transpose_block, transpose_part
 from ..simd.vector import lanes_of, splat, vector_type, where_equal
 from ..tuning import BUNDLE_LEAD, FEW_CLASSES, HEAD_FEW_CLASSES
-from .planes import Neighbours, lanes_to_planes, planes_to_lanes
 
 _MOST_CLASSES = max(*FEW_CLASSES.values(), HEAD_FEW_CLASSES)
 # Room beside a bundle: what the compiler keeps behind it must not agree with the first classes in the last 12 bits of
@@ -35,7 +34,9 @@ class Bundle(NamedTuple):
     n_classes: Number
     logits: Any  # the flat array that they come from
     at: Number  # the index of the first in it
-    neighbours: Neighbours | None = None  # where classes do not lie next to each other
+    is_result: bool = False  # whether its lanes are the result themselves
+    by_vectors: bool = False  # whether sums have the order of rows one by one: see `few.lanes_exp_sum`
+    room: Array | None = None  # for e_j of many classes, where the lanes have to keep their logits
 
 
 def empty_lanes(like):
@@ -49,21 +50,10 @@ def empty_lanes(like):
 
 
 @staged
-def read_lanes(array, first, bundle, lanes):
-    """Copy what an array has of a bundle into lanes; its first row is the array's row `first`."""
-    if bundle.neighbours is None:
-        to_lanes(array, first, bundle.n_rows, bundle.n_classes, lanes)
-    else:
-        planes_to_lanes(array, bundle.neighbours, bundle.n_classes, lanes)
-
-
-@staged
 def write_lanes(lanes, bundle, out):
-    """Copy lanes to where a result has the bundle."""
-    if bundle.neighbours is None:
+    """Transpose lanes to where a result has the bundle, if they are not it."""
+    if not bundle.is_result:
         from_lanes(lanes, bundle.n_rows, bundle.n_classes, out, bundle.at)
-    else:
-        lanes_to_planes(lanes, bundle.neighbours, bundle.n_classes, out)
 
 
 @staged

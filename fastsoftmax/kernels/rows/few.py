@@ -19,8 +19,8 @@ from ..simd.vector import greater, is_double, lanes_of, less, magnitude, splat, 
 from ..vecmath.double_double import ExpSum, add_exp, log1p_double_double, settled
 from ..vecmath.log1p import log1p, log1p_quotient
 from ..vecmath.quotient import multiply, multiply_near, quotient_of
-from .bundles import NO_LABEL, empty_lanes
-from .further import finite, shortfall_of
+from .bundles import NO_LABEL
+from .further import add_four_dispersions, finite, shortfall_of
 from .logits import (
     are_near,
     exp_logit,
@@ -36,6 +36,7 @@ from .logits import (
 )
 from .options import LossOptions, has_stats
 from .targets import class_spread, spreads, sums_weights, weight_of_class
+from .vector_sums import begin_sums, fold_lanes, keep_sums, kept_sums
 from .whole import CANCELS, LogSums, log_probability
 
 
@@ -77,19 +78,56 @@ class BundleSums(NamedTuple):
     """What is asked for of a bundle beside Σ e_j, and of what."""
 
     labels: Vector  # whose z_y and w_y are wanted, NO_LABEL where there is none
-    skip: Vector  # the classes that Σ e_j leaves out
+    skip: Vector | None  # the classes that Σ e_j leaves out; None for all that are the maximum
+    top: Vector
     options: LossOptions | None = None
     spread: Array | None = None  # u_j: see `targets.spread_lanes`
+    by_vectors: bool = False
 
 
 @staged
 def lanes_exp_sum(lanes, n_classes, asked, near, scale, out):
-    """Store e_j in `out`, and find the sums of each row."""
+    """Store e_j in `out`, if there is one, and find the sums of each row.
+
+    They are added up four classes at a time, or `by_vectors` in the order of `passes.exp_sum`, and to the same bits.
+    """
+    add_up = _vectors_exp_sum if asked.by_vectors else _lanes_exp_sum
     if near:
-        sums = _lanes_exp_sum(exp_near_logit, lanes, n_classes, asked, scale, out)
+        sums = add_up(exp_near_logit, lanes, n_classes, asked, scale, out)
     else:
-        sums = _lanes_exp_sum(exp_logit, lanes, n_classes, asked, scale, out)
+        sums = add_up(exp_logit, lanes, n_classes, asked, scale, out)
     return sums
+
+
+@staged
+def _vectors_exp_sum(exp, lanes, n_classes, asked, scale, out):
+    """Find the sums as those of vectors of classes: see `vector_sums`."""
+    sums, width = _no_sums(lanes, asked.options), lanes_of(lanes)
+    none = _running(sums)
+    room = begin_sums(lanes, none)
+    fours = 0 if has_slope(lanes) else n_classes // (4 * width) * (4 * width)
+    for first in range(0, fours, 4 * width):
+        for j in range(first, first + width):
+            sums = _with_running(sums, kept_sums(room, j - first, none))
+            four = j, j + width, j + 2 * width, j + 3 * width
+            sums = _add_classes(exp, lanes, four, asked, scale, out, sums)
+            keep_sums(room, j - first, _running(sums))
+    for j in range(fours, n_classes):
+        lane = (j - fours) % width
+        sums = _with_running(sums, kept_sums(room, lane, none))
+        sums = _add_classes(exp, lanes, (j,), asked, scale, out, sums)
+        keep_sums(room, lane, _running(sums))
+    return _with_running(sums, fold_lanes(room, none))
+
+
+def _running(sums):
+    """Give the running sums."""
+    return sums.others, sums.shortfall, sums.weight, sums.dispersion
+
+
+def _with_running(sums, running):
+    others, shortfall, weight, dispersion = running
+    return sums._replace(others=others, shortfall=shortfall, weight=weight, dispersion=dispersion)
 
 
 def _no_sums(lanes, options):
@@ -119,21 +157,34 @@ def _add_classes(exp, lanes, classes, asked, scale, out, sums):
         addends, z_label, w_label = _one_class(exp, lanes, j, asked, scale, out, z_label, w_label)
         found.append(addends)
     add = add_to_sum if len(classes) == 1 else add_four_to_sum
-    running = sums.others, sums.shortfall, sums.weight, sums.dispersion
-    others, *further = (
-        None if total is None else add(total, *parts)
-        for total, parts in zip(running, zip(*found, strict=True), strict=True)
+    others, shortfalls, weights, dispersions = zip(*found, strict=True)
+    if sums.dispersion is None:
+        dispersion = None
+    elif asked.by_vectors and len(classes) > 1:
+        dispersion = add_four_dispersions(sums.dispersion, *reversed(list(zip(*dispersions, strict=True))))
+    else:
+        dispersion = add(sums.dispersion, *(e * below for e, below in dispersions))
+    return LaneSums(
+        add(sums.others, *others),
+        z_label,
+        w_label,
+        None if sums.shortfall is None else add(sums.shortfall, *shortfalls),
+        None if sums.weight is None else add(sums.weight, *weights),
+        dispersion,
     )
-    return LaneSums(others, z_label, w_label, *further)
 
 
 def _one_class(exp, lanes, j, asked, scale, out, z_label, w_label):
-    """Store e_j in `out`, and give what it adds to the sums (0 where j is to be skipped), and z_y and w_y so far."""
+    """Store e_j in `out`, and give what it adds to the sums (0 where j is to be skipped), and z_y and w_y so far.
+
+    Of the dispersion that are e_j and m − q_j.
+    """
     options, zero, number = asked.options, splat(lanes, 0.0), splat(lanes, j)
     z = load(lanes, j * lanes_of(lanes))
     x = logit(z, scale.transform)
     e = exp(x, scale)
-    store(out, j * lanes_of(lanes), e)
+    if out is not None:
+        store(out, j * lanes_of(lanes), e)
     shortfall = weight = dispersion = None
     if w_label is not None:
         w_label = where_equal(asked.labels, number, splat(lanes, weight_of_class(options, j)), w_label)
@@ -144,9 +195,10 @@ def _one_class(exp, lanes, j, asked, scale, out, z_label, w_label):
             shortfall = shortfall_of(options, u, below)
             weight = u if sums_weights(options) else None
         if has_stats(options):
-            dispersion = e * finite(below)
+            dispersion = e, finite(below)
     z_label = where_equal(asked.labels, number, z, z_label)
-    return (where_equal(asked.skip, number, zero, e), shortfall, weight, dispersion), z_label, w_label
+    skip = (z, asked.top) if asked.skip is None else (asked.skip, number)
+    return (where_equal(*skip, zero, e), shortfall, weight, dispersion), z_label, w_label
 
 
 @staged
@@ -161,12 +213,12 @@ def finish_lanes(finish, exps, n_classes, labels, entry, given, lanes):
 
 
 @staged
-def softmax_lanes(lanes, n_classes):
+def softmax_lanes(lanes, bundle):
     """Replace z_j by a_j = e_j / Σ_s e_s."""
-    none = splat(lanes, NO_LABEL)
+    none, n_classes = splat(lanes, NO_LABEL), bundle.n_classes
     m, near = lanes_range(lanes, n_classes)
-    scale = scale_of(lanes, m)
-    totals = lane_sums(lanes_exp_sum(lanes, n_classes, BundleSums(none, none), near, scale, lanes).others)
+    scale, asked = scale_of(lanes, m), BundleSums(none, none, m, by_vectors=bundle.by_vectors)
+    totals = lane_sums(lanes_exp_sum(lanes, n_classes, asked, near, scale, lanes).others)
     quotient = quotient_of(m, splat(totals, 1.0), totals)
     if near:
         finish_lanes(_near_probability, lanes, n_classes, none, None, quotient, lanes)
@@ -185,15 +237,15 @@ def _near_probability(e, j, quotient):
 
 
 @staged
-def log_sum_lanes(lanes, n_classes):
+def log_sum_lanes(lanes, bundle):
     """Compute (m, log Σ_j e^(q_j − m) in float64) of each row, without the maximum's own term in the sum."""
-    width = lanes_of(lanes)
+    width, n_classes = lanes_of(lanes), bundle.n_classes
     m, near = lanes_range(lanes, n_classes)
     scale = scale_of(lanes, m)
-    positions = lanes_position(lanes, n_classes, m)
-    asked = BundleSums(positions, positions)
-    sums = lanes_exp_sum(lanes, n_classes, asked, near, scale, empty_lanes(lanes))
-    log_sum = log1p_quotient(m, lane_sums(sums.others), promote(exp_top(scale)))
+    skip, ties = skip_of_top(lanes, bundle, m)
+    asked = BundleSums(splat(lanes, NO_LABEL), skip, m, by_vectors=bundle.by_vectors)
+    others = with_ties(lane_sums(lanes_exp_sum(lanes, n_classes, asked, near, scale, None).others), ties, scale)
+    log_sum = log1p_quotient(m, others, promote(exp_top(scale)))
     size = magnitude(m)
     if math.isinf(greatest_lane(size)):  # there the sum is m itself, unless there is a NaN
         poison = splat(lanes, 0.0)
@@ -205,9 +257,31 @@ def log_sum_lanes(lanes, n_classes):
 
 
 @staged
-def logsumexp_lanes(lanes, n_classes):
+def skip_of_top(lanes, bundle, m):
+    """Give the class of each row's maximum, that its sum leaves out: (which, how many such classes are no more in it).
+
+    The first that has it; by vectors all of them, None, and all but one must be put back by `with_ties`.
+    """
+    if not bundle.by_vectors:
+        return lanes_position(lanes, bundle.n_classes, m), None
+    zero = ties = splat(lanes, 0.0)
+    for j in range(bundle.n_classes):
+        ties = ties + where_equal(load(lanes, j * lanes_of(lanes)), m, splat(lanes, 1.0), zero)
+    return None, ties
+
+
+def with_ties(others, ties, scale):
+    """Put all classes of the maximum but one back into sums that leave them out."""
+    if ties is None:
+        return others
+    return others + (promote(ties) - splat(others, 1.0)) * promote(exp_top(scale))
+
+
+@staged
+def logsumexp_lanes(lanes, bundle):
     """Compute m + log Σ_j e^(q_j − m) of each row, with more digits where the two cancel."""
-    m, log_sum = log_sum_lanes(lanes, n_classes)
+    n_classes = bundle.n_classes
+    m, log_sum = log_sum_lanes(lanes, bundle)
     top = wide_top(scale_of(lanes, m))
     lse = top + log_sum
     # A positive number in the lanes whose sum all but cancels, else 0: a NaN would hide the other lanes'.
@@ -219,6 +293,32 @@ def logsumexp_lanes(lanes, n_classes):
         exact = _exact_logsumexps(lanes, n_classes) if double else _float64_logsumexps(lanes, n_classes, m)
         lse = where_greater(lost, zero, exact, lse)
     return demote(lse, m)
+
+
+class LogSumExps(NamedTuple):
+    """What `logsumexp_by_vectors` finds of a bundle, in float64 lanes."""
+
+    lse: Vector
+    uncertain: Vector  # 1 where it is not certain, else 0
+
+
+@staged
+def logsumexp_by_vectors(lanes, bundle):
+    """Compute m + log Σ_j e^(q_j − m) as `whole.logsumexp_row` does."""
+    if is_double(lanes):
+        m, log_sum = log_sum_lanes(lanes, bundle)
+        scale, share = scale_of(lanes, m), splat(log_sum, 0.0)
+    else:
+        none = splat(lanes, NO_LABEL)
+        m, near = lanes_range(lanes, bundle.n_classes)
+        scale, asked = scale_of(lanes, m), BundleSums(none, none, m, by_vectors=True)
+        total = lane_sums(lanes_exp_sum(lanes, bundle.n_classes, asked, near, scale, None).others)
+        e_top = promote(exp_top(scale))
+        log_sum, share = log1p_quotient(m, total - e_top, e_top), e_top / total
+    lse = wide_top(scale) + log_sum
+    one, least = splat(lse, 1.0), greater(splat(lse, CANCELS) * log_sum, splat(lse, 8.0) * share)
+    uncertain = where_greater(least, magnitude(lse), one, splat(lse, 0.0))
+    return LogSumExps(lse, where_equal(lse, lse, uncertain, one))
 
 
 @noinline
@@ -246,10 +346,10 @@ def _exact_logsumexps(lanes, n_classes):
 
 
 @staged
-def log_softmax_lanes(lanes, n_classes):
+def log_softmax_lanes(lanes, bundle):
     """Replace z_j by log a_j = (q_j − m) − log Σ_s e^(q_s − m)."""
-    width = lanes_of(lanes)
-    m, log_sum = log_sum_lanes(lanes, n_classes)
+    width, n_classes = lanes_of(lanes), bundle.n_classes
+    m, log_sum = log_sum_lanes(lanes, bundle)
     sums = LogSums(m, demote(log_sum, m), scale_in(lanes, m))
     for j in range(n_classes):
         store(lanes, j * width, log_probability(load(lanes, j * width), j, width, sums))

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..compiling.jit import ComputeLine, ComputeMatrix, Doubles, Labels, Mask
-from ..compiling.numbers import maximum, where
+from ..compiling.numbers import where
 from ..compiling.staging import staged
 from ..compiling.views import Array
 from ..simd.memory import load_first, store_first
@@ -79,25 +79,6 @@ def has_stats(options):
 def has_label(options):
     """Whether a row has one label."""
     return options.label_probs is None
-
-
-def args_from(args, first, dlogits=None):
-    """Give the arguments of the rows from the first on, whose gradients go to an array of their own."""
-    given = {name: getattr(args.options, name) for name in ("sample_weight", "lse", "predictions", "entropy")}
-    parts = {name: _from(array, first) for name, array in given.items() if array is not None}
-    dloss = None if args.dloss is None else _from(args.dloss, first)
-    return LossArgs(
-        _from(args.labels, first),
-        args.options._replace(**parts),
-        _from(args.losses, first),
-        args.factor,
-        dloss,
-        dlogits,
-    )
-
-
-def _from(array, first):
-    return array.view(first, (maximum(array.size - first, 0),))  # of no elements are left none
 
 
 @staged

@@ -12,7 +12,7 @@ from ..compiling.numbers import Number
 from ..compiling.staging import staged
 from ..simd.memory import first_ones, load, load_allowed, load_first, store
 from ..simd.vector import fma, lanes_of, splat, where_equal, where_greater
-from .bundles import empty_lanes, read_lanes
+from .bundles import empty_lanes, to_lanes
 from .logits import LogitView
 from .options import LossOptions
 
@@ -88,7 +88,7 @@ def spread_lanes(options, bundle):
         source = options.label_probs.flat
     else:
         source = LogitView(options.label_probs.flat, options.where, _LEFT_OUT)
-    read_lanes(source, bundle.row, bundle, lanes)
+    to_lanes(source, bundle.row, bundle.n_rows, n_classes, lanes)
     for j in range(n_classes):
         p = load(lanes, j * width)
         zero, w = splat(p, 0.0), weight_of_class(options, j)

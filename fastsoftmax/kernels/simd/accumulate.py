@@ -63,13 +63,19 @@ def lane_sums(running):
 
 def sum_of(running):
     """Give the value of a running sum over all lanes."""
-    total, error = running
-    if error is None:
-        return fold(total, builder().fadd)
-    while total.ir.type.count > 1:
-        low, high = (Vector(half) for half in build_halves(error.ir))
-        total, error = two_sum(*(Vector(half) for half in build_halves(total.ir)), low + high)
-    return first_lane(settled(total, error))
+    if running.error is None:
+        return fold(running.total, builder().fadd)
+    while running.total.ir.type.count > 1:
+        totals, errors = (map(Vector, build_halves(part.ir)) for part in running)
+        running = fold_sums(*map(Sum, totals, errors))
+    return first_lane(settled(*running))
+
+
+def fold_sums(a, b):
+    """Add two running sums."""
+    if a.error is None:
+        return Sum(a.total + b.total, None)
+    return Sum(*two_sum(a.total, b.total, a.error + b.error))
 
 
 @staged

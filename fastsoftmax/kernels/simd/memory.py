@@ -158,11 +158,6 @@ def stream(array, index, vector):
     value = _stored(array, index, vector)
     align = value.type.count * array.itemsize
     instruction = builder().store(value, address(array, index, value.type.count), align=align)
-    set_nontemporal(instruction)
-
-
-def set_nontemporal(instruction):
-    """Make a store one past the caches."""
     instruction.set_metadata("nontemporal", builder().module.add_metadata([INT32(1)]))
 
 

@@ -11,7 +11,7 @@ from ..compiling.numbers import Number, number, where
 from ..compiling.target import AVX512
 from ..compiling.values import INT32, builder
 from ..compiling.views import address
-from .memory import build_allowed, build_load_first, build_store_first, part_address, set_nontemporal
+from .memory import build_allowed, build_load_first, build_store_first, part_address
 from .vector import build_computed, build_stored, lanes_of
 
 
@@ -24,8 +24,8 @@ def _vector(array):
     return ir.VectorType(array.element, side_of(array))
 
 
-def transpose_block(source, at, step, target, target_at, target_step, streamed=False):
-    """Transpose a block: target[c, r] = source[r, c]; write it past the caches if `streamed`: see `memory.stream`.
+def transpose_block(source, at, step, target, target_at, target_step):
+    """Transpose a block: target[c, r] = source[r, c].
 
     Row r of the source starts at source.flat[at + r · step], row c of the target likewise.
     """
@@ -37,10 +37,7 @@ def transpose_block(source, at, step, target, target_at, target_step, streamed=F
     for row, value in enumerate(_build_transpose(vectors)):
         start = target_at + target_step * row
         value = build_allowed(target, start, vector.count, build_stored(value, target))
-        align = vector.count * target.itemsize if streamed else target.itemsize
-        instruction = builder().store(value, address(target, start, vector.count), align=align)
-        if streamed:
-            set_nontemporal(instruction)
+        builder().store(value, address(target, start, vector.count), align=target.itemsize)
 
 
 def transpose_part(source, at, step, n_rows, n_columns, target, target_at, target_step, n_kept, kept_columns):
