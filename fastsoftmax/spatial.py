@@ -101,6 +101,8 @@ def _layout_of(array: Array, axis: int) -> Layout | None:
 
 def _span(array: Array) -> Array:
     """View all memory from an array's first element to its last."""
+    if array.flags.c_contiguous:
+        return arrays.contiguous(array).reshape(-1)
     size = 1 + sum((n - 1) * step // array.itemsize for n, step in zip(array.shape, array.strides, strict=True))
     return arrays.contiguous(np.lib.stride_tricks.as_strided(array, (size,), (array.itemsize,)))
 

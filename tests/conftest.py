@@ -41,6 +41,12 @@ WITH_AXIS = [name for name in FUNCTIONS if "axis" in inspect.signature(getattr(f
 DTYPES = [np.float32, np.float64]
 # Each kernel takes seconds to compile for each dtype and twin: the parallel twins show what they can in float32.
 RUNS = [(np.float32, "serial"), (np.float32, "parallel"), (np.float64, "serial")]
+try:
+    from ml_dtypes import bfloat16
+except ModuleNotFoundError:
+    HALVES = [np.float16]
+else:
+    HALVES = [np.float16, bfloat16]
 
 
 def pytest_addoption(parser):
@@ -77,7 +83,7 @@ def _pairwise(variants):
 
 
 def pytest_generate_tests(metafunc):
-    """Run a test for what it asks for: `dtype`, or `dtype` and `twin`; `function`: each public function in turn."""
+    """Run a test for what it asks for: `dtype`, or `dtype` and `twin`; `half`; `function`: each public function in turn."""
     own = [marker.args[0] for marker in metafunc.definition.iter_markers("parametrize")]
     if any("dtype" in names for names in own):
         return
@@ -86,6 +92,8 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize(("dtype", "twin"), RUNS, indirect=True, ids=ids)
     elif "dtype" in metafunc.fixturenames:
         metafunc.parametrize("dtype", DTYPES, indirect=True, ids=[dtype.__name__ for dtype in DTYPES])
+    if "half" in metafunc.fixturenames:
+        metafunc.parametrize("half", HALVES, ids=[half.__name__ for half in HALVES])
     for argument, names in (
         ("function", FUNCTIONS),
         ("function_with_out", WITH_OUT),

@@ -136,7 +136,7 @@ def test_weights_smoothing_and_z_loss(name):
             ValueError,
             f"{finite}, got nan at 2",
         ),
-        ("class_weight", ["a"] * 4, TypeError, "class_weight: expected float32, float64 or integers, got <U1"),
+        ("class_weight", ["a"] * 4, TypeError, "class_weight: expected float32, float64, .*, got <U1"),
         (
             "sample_weight",
             [1, 1],
@@ -259,7 +259,7 @@ def test_shape_of_probabilities(name, shape):
     refused(name, error, message, labels=np.full(shape, 0.25))
 
 
-@pytest.mark.parametrize("came", ["bool", "float16", "longdouble", "complex128", "object", "<U4"])
+@pytest.mark.parametrize("came", ["bool", "longdouble", "complex128", "object", "<U4"])
 @WITH_LABELS
 def test_dtype_of_probabilities(name, came):
     p = PROBABILITIES.astype(came)

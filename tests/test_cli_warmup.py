@@ -187,7 +187,12 @@ def asked_for(monkeypatch):
 
 @pytest.mark.parametrize(
     ("argv", "dtypes"),
-    [([], ["float32", "float64"]), (["--dtype", "float32"], ["float32"]), (["--dtype", "float64"], ["float64"])],
+    [
+        ([], ["float32", "float64"]),
+        (["--dtype", "float32"], ["float32"]),
+        (["--dtype", "float64"], ["float64"]),
+        (["--dtype", "bfloat16"], ["bfloat16"]),
+    ],
 )
 def test_dtypes(argv, dtypes, asked_for):
     assert status(["warmup", *argv]) == 0
@@ -261,7 +266,7 @@ print(fs.softmax(np.zeros((1, 2), np.float32)).tolist(), *(d.stats.cache_misses.
 @pytest.mark.parametrize(
     ("argv", "error"),
     [
-        (["--dtype", "float16"], "argument --dtype: invalid choice: 'float16'"),
+        (["--dtype", "float8"], "argument --dtype: invalid choice: 'float8'"),
         (["--fast"], "unrecognized arguments: --fast"),
         (["--cpu", "z80"], "argument --cpu: invalid choice: 'z80'"),
         (["--into", "/nowhere/at/all"], "argument --into: expected a folder that exists, got '/nowhere/at/all'"),

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-OPTIONAL = {"dask", "hypothesis", "jax", "matplotlib", "optax", "scipy", "sklearn", "torch", "tqdm"}
+OPTIONAL = {"dask", "hypothesis", "jax", "matplotlib", "ml_dtypes", "optax", "scipy", "sklearn", "torch", "tqdm"}
 RUNS = 15
 
 
@@ -60,6 +60,17 @@ print(*{name.partition(".")[0] for name in set(sys.modules) - before})
     added = set(run(code).split())
     assert "fastsoftmax" in added
     assert not added & OPTIONAL
+
+
+def test_half_types_need_no_optional_package():
+    """bfloat16 is known by its name: whoever has such an array has imported its package."""
+    code = """
+import sys
+import numpy as np
+import fastsoftmax as fs
+print(fs.softmax(np.zeros((1, 2), np.float16)).dtype, "ml_dtypes" in sys.modules)
+"""
+    assert run(code) == "float16 False"
 
 
 def test_import_without_compilation():
