@@ -17,7 +17,7 @@ def softmax_backward(probs: object, dprobs: object, *, axis: Axis = -1, out: Arr
 
     Parameters
     ----------
-    probs : array_like of float32 or float64
+    probs : array_like of float32, float64, float16 or bfloat16
         a, what `softmax` gave.
     dprobs : array_like
         g, shape and dtype of `probs`.
@@ -52,7 +52,7 @@ def log_softmax_backward(log_probs: object, dlog_probs: object, *, axis: Axis = 
 
     Parameters
     ----------
-    log_probs : array_like of float32 or float64
+    log_probs : array_like of float32, float64, float16 or bfloat16
         log a, what `log_softmax` gave.
     dlog_probs : array_like
         g, shape and dtype of `log_probs`.
@@ -89,7 +89,7 @@ def softmax_jacobian(probs: object, *, axis: int = -1) -> Array:
 
     Parameters
     ----------
-    probs : array_like of float32 or float64
+    probs : array_like of float32, float64, float16 or bfloat16
         a, what `softmax` gave.
     axis : int
         The axis of the classes.

@@ -22,12 +22,13 @@ def softmax(
 
     Parameters
     ----------
-    logits : array_like of float32 or float64
+    logits : array_like of float32, float64, float16 or bfloat16
         z, of any shape. Integers are taken as float64.
     axis : int, tuple of int, or None
         The axis of the classes, or several that are one list of classes together; None for all.
     scale : float, optional
-        A factor of the logits above 0, taken in their dtype: z stands for scale · z above. A temperature is 1 / scale.
+        A factor of the logits above 0, taken in the dtype that they are computed in, float32 for half types: z stands
+        for scale · z above. A temperature is 1 / scale.
     where : array_like of bool, optional
         Which classes there are, of the shape of `logits`: the others have probability 0.
     out : ndarray, optional
@@ -66,12 +67,13 @@ def log_softmax(
 
     Parameters
     ----------
-    logits : array_like of float32 or float64
+    logits : array_like of float32, float64, float16 or bfloat16
         z, of any shape. Integers are taken as float64.
     axis : int, tuple of int, or None
         The axis of the classes, or several that are one list of classes together; None for all.
     scale : float, optional
-        A factor of the logits above 0, taken in their dtype: z stands for scale · z above. A temperature is 1 / scale.
+        A factor of the logits above 0, taken in the dtype that they are computed in, float32 for half types: z stands
+        for scale · z above. A temperature is 1 / scale.
     where : array_like of bool, optional
         Which classes there are, of the shape of `logits`: the others are −inf.
     out : ndarray, optional
@@ -111,12 +113,13 @@ def logsumexp(
 
     Parameters
     ----------
-    logits : array_like of float32 or float64
+    logits : array_like of float32, float64, float16 or bfloat16
         z, of any shape. Integers are taken as float64.
     axis : int, tuple of int, or None
         The axis of the classes, or several that are one list of classes together; None for all.
     scale : float, optional
-        A factor of the logits above 0, taken in their dtype: z stands for scale · z above. A temperature is 1 / scale.
+        A factor of the logits above 0, taken in the dtype that they are computed in, float32 for half types: z stands
+        for scale · z above. A temperature is 1 / scale.
     where : array_like of bool, optional
         Which classes there are, of the shape of `logits`: the others are not added.
     keepdims : bool

@@ -45,7 +45,7 @@ def linear_cross_entropy(
 
     Parameters
     ----------
-    inputs : array_like of float32 or float64, shape (N, D)
+    inputs : array_like of float32, float64, float16 or bfloat16, shape (N, D)
         X. Integers are taken as float64, or as the dtype of a floating argument beside them, and so are lists.
     weight : array_like, shape (D, C)
         W, the dtype of `inputs`.

@@ -14,7 +14,7 @@ def linear(inputs: object, weight: object, bias: object = None, *, out: Array | 
 
     Parameters
     ----------
-    inputs : array_like of float32 or float64, shape (N, D)
+    inputs : array_like of float32, float64, float16 or bfloat16, shape (N, D)
         X. Integers are taken as float64, or as the dtype of a floating argument beside them, and so are lists.
     weight : array_like, shape (D, C)
         W, the dtype of `inputs`.
@@ -59,7 +59,7 @@ def weight_grad(inputs: object, doutputs: object, *, out: Array | None = None) -
 
     Parameters
     ----------
-    inputs : array_like of float32 or float64, shape (N, D)
+    inputs : array_like of float32, float64, float16 or bfloat16, shape (N, D)
         X. Integers are taken as float64, or as the dtype of a floating argument beside them, and so are lists.
     doutputs : array_like, shape (N, C)
         ∂L/∂z, the dtype of `inputs`.
@@ -99,7 +99,7 @@ def bias_grad(doutputs: object, *, out: Array | None = None) -> Array:
 
     Parameters
     ----------
-    doutputs : array_like of float32 or float64, shape (N, C)
+    doutputs : array_like of float32, float64, float16 or bfloat16, shape (N, C)
         ∂L/∂z. Integers are taken as float64.
     out : ndarray, shape (C,), optional
         Receives the result: the dtype of `doutputs`.
@@ -131,7 +131,7 @@ def input_grad(doutputs: object, weight: object, *, out: Array | None = None) ->
 
     Parameters
     ----------
-    doutputs : array_like of float32 or float64, shape (N, C)
+    doutputs : array_like of float32, float64, float16 or bfloat16, shape (N, C)
         ∂L/∂z. Integers are taken as float64.
     weight : array_like, shape (D, C)
         W, the dtype of `doutputs`.
@@ -172,7 +172,7 @@ def linear_backward(inputs: object, weight: object, doutputs: object) -> LinearG
 
     Parameters
     ----------
-    inputs : array_like of float32 or float64, shape (N, D)
+    inputs : array_like of float32, float64, float16 or bfloat16, shape (N, D)
         X. Integers are taken as float64, or as the dtype of a floating argument beside them, and so are lists.
     weight : array_like, shape (D, C)
         W, the dtype of `inputs`.

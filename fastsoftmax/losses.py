@@ -51,13 +51,15 @@ def cross_entropy(
 
     Parameters
     ----------
-    logits : array_like of float32 or float64
-        z, of any shape with at least one class. Integers are taken as float64.
+    logits : array_like of float32, float64, float16 or bfloat16
+        z, of any shape with at least one class. Integers are taken as float64. Half types are computed in float32 and
+        rounded once, when a result is stored.
     labels : array_like of integers, or of floats
         y, a class index for each row: the shape of `logits` without the axis of the classes. Or class probabilities p
-        of the shape of `logits`, finite numbers from 0 up, taken in their dtype; they need not add up to 1.
+        of the shape of `logits`, finite numbers from 0 up; they need not add up to 1.
     class_weight : array_like, shape (C,), optional
-        w, a weight from 0 up for each class, taken in the dtype of `logits`. Ones if left out.
+        w, a weight from 0 up for each class. Ones if left out. This, class probabilities, softcap and scale are taken
+        in the dtype that the logits are computed in.
     sample_weight : array_like, optional
         s, a weight from 0 up for each row, of the shape of the rows. Ones if left out.
     ignore_index : int
@@ -67,9 +69,9 @@ def cross_entropy(
     z_loss : float
         ζ, from 0 up: the factor of the squared lse.
     softcap : float, optional
-        Above 0: keeps finite logits between −softcap and softcap; infinite ones stay. Taken in the dtype of `logits`.
+        Above 0: keeps finite logits between −softcap and softcap; infinite ones stay.
     scale : float, optional
-        Above 0: a factor of the logits, the inverse of a temperature. Taken in their dtype.
+        Above 0: a factor of the logits, the inverse of a temperature.
     where : array_like of bool, optional
         Which classes a row has, of the shape of `logits`. The others have probability 0, no gradient and no share of
         the target; a label among them has an infinite loss.
@@ -85,10 +87,12 @@ def cross_entropy(
     Returns
     -------
     loss : scalar or ndarray
-        The dtype of `logits`; for "none" the shape of the rows. Infinities and NaN as in PyTorch, where it has
-        the option: a NaN spoils its own row and the reduced loss.
+        The dtype of `logits`; for "none" the shape of the rows. A mean or sum of half types is a float32: they have two
+        or three digits. Infinities and NaN as in PyTorch, where it has the option: a NaN spoils its own row and the
+        reduced loss.
     stats : RowStats
-        If asked for: lse and entropy in the dtype of `logits`, predictions as int64, all of the shape of the rows.
+        If asked for: lse and entropy in the dtype that the logits are computed in, predictions as int64, all of the
+        shape of the rows.
 
     Raises
     ------
@@ -167,8 +171,8 @@ def cross_entropy_with_grad(
     dloss : float or array_like, optional
         The upstream gradient: a scalar for "mean" and "sum", one per row for "none". Ones if left out.
     out : ndarray, optional
-        Receives the gradient: shape and dtype of `logits`. ``out=logits`` works in place, and with the classes on the
-        last axis it needs no memory; with others it needs twice that of the logits.
+        Receives the gradient: shape and dtype of `logits`. ``out=logits`` works in place, and needs no
+        memory, unless rows must be copied: of classes on another axis with `where` or class probabilities.
 
     Returns
     -------

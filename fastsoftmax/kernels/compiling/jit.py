@@ -14,7 +14,7 @@ from numba.extending import intrinsic
 from numba.np.numpy_support import as_dtype, from_dtype
 
 from .dispatchers import FLAGS, Compiled, kept_dispatcher, lazy
-from .halves import is_half
+from .halves import STORED, is_half
 from .library import KernelCompiler
 from .numbers import Number
 from .rounding import to_nearest
@@ -101,8 +101,8 @@ class Kernel(Compiled):
         return njit(_entry(function, self.parameters), **FLAGS, **options)
 
     def signature(self, dtype: npt.DTypeLike) -> tuple[types.Type, ...]:
-        """Give the types of all arguments for a dtype; that of a half type is the one of its bits."""
-        kinds, stored = self.parameters.kinds.values(), np.dtype(dtype)
+        """Give the types of all arguments for a dtype, which of a half type is its name or the dtype of its bits."""
+        kinds, stored = self.parameters.kinds.values(), np.dtype(STORED.get(dtype, dtype))
         given = [_NUMBERS.get(kind) or kind.type_for(stored) for kind in kinds]
         return (types.int64, *given) if self.has_tasks else tuple(given)
 
