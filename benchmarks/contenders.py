@@ -8,9 +8,29 @@ tests check that all contenders of an operation compute the same.
 import numpy as np
 
 from benchmarks import threads
-from benchmarks.dialects import Call, Contender, compiled, eager, eager_grad, eager_out, jitted, ours, plain, reusing
+from benchmarks.dialects import (
+    Call,
+    Contender,
+    classes_last,
+    compiled,
+    eager,
+    eager_grad,
+    eager_out,
+    jitted,
+    ours,
+    ours_in_place,
+    plain,
+    reusing,
+    widened,
+)
 
 # NumPy: the lines that its users write. ------------------------------------------------------------------------------
+
+
+def _of_labels(y):
+    """Index each row's own logit; the classes are on the second axis."""
+    first, *others = [np.arange(len(y))] if y.ndim == 1 else np.ix_(*map(np.arange, y.shape))
+    return first, y, *others
 
 
 def _softmax(z):
@@ -30,7 +50,7 @@ def _logsumexp(z):
 
 def _row_losses(z, y):
     z = z - z.max(axis=1, keepdims=True)
-    return np.log(np.exp(z).sum(axis=1)) - z[np.arange(len(y)), y]
+    return np.log(np.exp(z).sum(axis=1)) - z[_of_labels(y)]
 
 
 def _cross_entropy(z, y):
@@ -38,14 +58,14 @@ def _cross_entropy(z, y):
 
 
 def _cross_entropy_with_grad(z, y):
-    rows = np.arange(len(y))
+    own = _of_labels(y)
     z = z - z.max(axis=1, keepdims=True)
     e = np.exp(z)
     total = e.sum(axis=1)
-    loss = (np.log(total) - z[rows, y]).mean()
+    loss = (np.log(total) - z[own]).mean()
     e /= total[:, None]
-    e[rows, y] -= 1
-    e /= len(y)
+    e[own] -= 1
+    e /= y.size
     return loss, e
 
 
@@ -126,7 +146,7 @@ def _torch_fused_linear_loss(torch, x, w, b, y):
 
 
 def _jax_loss(jax, optax, z, y):
-    return optax.softmax_cross_entropy_with_integer_labels(z, y).mean()
+    return optax.softmax_cross_entropy_with_integer_labels(z, y, axis=1).mean()
 
 
 def _jax_linear_loss(jax, optax, x, w, b, y):
@@ -145,12 +165,6 @@ def _torch_softmax_backward(torch, a, g, out=None):
 def _torch_log_softmax_backward(torch, log_a, g, out=None):
     out = torch.empty_like(log_a) if out is None else out
     return torch.ops.aten._log_softmax_backward_data.out(g, log_a, 1, log_a.dtype, out=out)
-
-
-def _in_place(fs, z, y):
-    work = z.copy()
-    # Its result is no realistic input: each call begins with the logits again.
-    return Call(lambda: fs.cross_entropy_with_grad(work, y, out=work), before=lambda: np.copyto(work, z))
 
 
 def _on_one_thread(fs, z, y):
@@ -175,16 +189,18 @@ TABLE: dict[str, dict[str, Contender]] = {
         "SciPy": plain(lambda special, z: special.softmax(z, axis=1), "scipy.special"),
         "PyTorch": eager_out(lambda torch, z, out=None: torch.softmax(z, 1, out=out)),
         "torch.compile": compiled(lambda torch, z: torch.softmax(z, 1)),
-        "JAX": jitted(lambda jax, z: jax.nn.softmax(z)),
+        "JAX": jitted(lambda jax, z: jax.nn.softmax(z, 1)),
         OURS: ours("softmax"),
+        IN_PLACE: ours_in_place("softmax"),
     },
     "log_softmax": {
         "NumPy": plain(_log_softmax),
         "SciPy": plain(lambda special, z: special.log_softmax(z, axis=1), "scipy.special"),
         "PyTorch": eager_out(lambda torch, z, out=None: torch.log_softmax(z, 1, out=out)),
         "torch.compile": compiled(lambda torch, z: torch.log_softmax(z, 1)),
-        "JAX": jitted(lambda jax, z: jax.nn.log_softmax(z)),
+        "JAX": jitted(lambda jax, z: jax.nn.log_softmax(z, 1)),
         OURS: ours("log_softmax"),
+        IN_PLACE: ours_in_place("log_softmax"),
     },
     "logsumexp": {
         "NumPy": plain(_logsumexp),
@@ -233,7 +249,7 @@ TABLE: dict[str, dict[str, Contender]] = {
         "JAX": jitted(_jax_loss, "optax", wrt=1),
         "scikit-learn": _sklearn(with_grad=True),
         OURS: ours("cross_entropy_with_grad"),
-        IN_PLACE: Contender(_in_place, (OURS,), "ours"),
+        IN_PLACE: ours_in_place("cross_entropy_with_grad"),
         "fastsoftmax on one thread": Contender(_on_one_thread, (OURS,), "one thread"),
     },
     "weight_grad": {
@@ -275,3 +291,15 @@ TABLE: dict[str, dict[str, Contender]] = {
         "products alone": Contender(_products, role="yardstick"),
     },
 }
+
+# What forms of this library are compared with beside other libraries: their own in another dtype or layout.
+TWINS = {"float32": widened, "classes last": classes_last}
+
+
+def _with_twins(row):
+    own = [(library, contender) for library, contender in row.items() if contender.role == "ours"]
+    return row | {f"{library} ({kind})": turn(contender) for kind, turn in TWINS.items() for library, contender in own}
+
+
+for _operation in ("softmax", "log_softmax", "cross_entropy", "cross_entropy_with_grad"):
+    TABLE[_operation] = _with_twins(TABLE[_operation])

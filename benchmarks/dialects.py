@@ -33,7 +33,7 @@ class Contender(NamedTuple):
 
     make: Callable[..., Call]
     needs: tuple[str, ...] = ()
-    role: Literal["peer", "ours", "yardstick", "one thread"] = "peer"
+    role: Literal["peer", "ours", "yardstick", "one thread", "float32", "classes last"] = "peer"
 
     def installed(self) -> bool:
         """Whether all that it needs is installed; nothing is imported for the answer."""
@@ -66,10 +66,63 @@ def reusing(function, *needs, role="peer"):
     return Contender(make, needs, role)
 
 
+def axis_of(array):
+    """Give the option for classes on the second axis, where it is not the last."""
+    return {} if array.ndim == 2 else {"axis": 1}
+
+
 def ours(name, reuse=True):
     """Call a function of this library."""
     dialect = reusing if reuse else plain
-    return dialect(lambda fs, *arrays, **options: getattr(fs, name)(*arrays, **options), "fastsoftmax", role="ours")
+    usual = dialect(lambda fs, *arrays, **options: getattr(fs, name)(*arrays, **options), "fastsoftmax", role="ours")
+    return usual._replace(make=lambda fs, *arrays, **given: usual.make(fs, *arrays, **axis_of(arrays[0]), **given))
+
+
+def ours_in_place(name):
+    """Call a function of this library that writes over its logits."""
+
+    def make(fs, z, *labels):
+        work = z.copy()
+        run = partial(getattr(fs, name), work, *labels, out=work, **axis_of(z))
+        # Its result is no realistic input: each call begins with the logits again.
+        return Call(run, before=lambda: np.copyto(work, z))
+
+    return Contender(make, ("fastsoftmax",), "ours")
+
+
+def widened(contender):
+    """Do the same in float32, with arrays of the same numbers."""
+
+    def make(fs, *arrays):
+        return contender.make(fs, *(a if a.dtype.kind == "i" else a.astype(np.float32) for a in arrays))
+
+    return contender._replace(make=make, role="float32")
+
+
+def classes_last(contender):
+    """Do the same with the classes of each row next to each other, and turn the result back."""
+
+    def make(fs, z, *labels):
+        rows = np.moveaxis(z, 1, -1)
+        call = contender.make(fs, rows.reshape(-1, rows.shape[-1]), *map(np.ravel, labels))
+
+        def turn(result):
+            return np.moveaxis(result.reshape(rows.shape), -1, 1) if np.ndim(result) else result
+
+        def run_and_turn():
+            result = call.run()
+            return tuple(map(turn, result)) if isinstance(result, tuple) else turn(result)
+
+        return call._replace(run=run_and_turn)
+
+    return contender._replace(make=make, role="classes last")
+
+
+def _tensor(torch, array):
+    """Make a tensor of an array's memory; of bfloat16 PyTorch takes the bits alone."""
+    if array.dtype.name == "bfloat16":
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(array)
 
 
 def _torch(build, weight_at=None, wrt=0):
@@ -78,7 +131,7 @@ def _torch(build, weight_at=None, wrt=0):
     def make(torch, *arrays):
         torch.set_num_threads(threads.count())
         turned = [np.ascontiguousarray(a.T) if i == weight_at else a for i, a in enumerate(arrays)]
-        run = build(torch, *map(torch.from_numpy, turned))
+        run = build(torch, *(_tensor(torch, a) for a in turned))
         if weight_at is None or not wrt:
             return Call(run)
 

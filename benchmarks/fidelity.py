@@ -95,8 +95,8 @@ def measure(shape: tuple[int, int], values: str, dtype: type) -> Iterator[Errors
     """Measure all that is installed in one case."""
     # Whatever a library makes of these logits is counted as its error, and no reason to stop.
     with np.errstate(all="ignore"):
-        case = Case("fidelity", "cross_entropy_with_grad", shape, values)
-        logits, labels = make(case, dtype)
+        case = Case("fidelity", "cross_entropy_with_grad", shape, values, dtype=np.dtype(dtype).name)
+        logits, labels = make(case)
         wants = exact(logits, labels)
         for measured, operation in _MEASURED.items():
             for library in _LIBRARIES:

@@ -75,7 +75,7 @@ def cases(shapes: Iterable[tuple[int, int]] = _SHAPES) -> list[Case]:
     ]
 
 
-def inputs(given: Iterable[Case], dtype: type = np.float32) -> dict[Case, tuple[list[np.ndarray], dict[str, Any]]]:
+def inputs(given: Iterable[Case]) -> dict[Case, tuple[list[np.ndarray], dict[str, Any]]]:
     """Make the arrays of each case, and what its option gives.
 
     Cases that differ in their options alone share the logits and the result's memory: where arrays lie takes its time,
@@ -87,7 +87,7 @@ def inputs(given: Iterable[Case], dtype: type = np.float32) -> dict[Case, tuple[
     for case in given:
         problem = case._replace(option="")
         if problem not in shared:
-            arrays = make(problem, dtype)
+            arrays = make(problem)
             shared[problem] = arrays, np.empty_like(arrays[0])
         arrays, out = shared[problem]
         options: dict[str, Any] = {}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from benchmarks.readme import InputError
 
 if TYPE_CHECKING:
-    from benchmarks.report import Results
+    from benchmarks.results import Results
 
 # One colour a library, the same in both plots.
 _COLOURS = {

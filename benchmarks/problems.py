@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-# The arrays that an operation takes, in its order. Shapes are (rows, classes) or (rows, features, classes).
+# The arrays that an operation takes, in its order. Shapes are (rows, classes) or (rows, features, classes); where rows
+# lie along several axes, the classes are on the second, as in PyTorch.
 INPUTS = {
     "softmax": ("logits",),
     "log_softmax": ("logits",),
@@ -32,21 +33,39 @@ class Case(NamedTuple):
     shape: tuple[int, ...]
     values: str = "spread 3"
     option: str = ""  # see `options`
+    dtype: str = "float32"
 
     def __str__(self):
-        shape = "x".join(map(str, self.shape))
-        return f"{self.suite} {self.operation} {shape} {self.values} {self.option}".rstrip().replace(" ", "-")
+        dtype = "" if self.dtype == "float32" else self.dtype
+        parts = (self.suite, self.operation, dtype, "x".join(map(str, self.shape)), self.values, self.option)
+        return " ".join(filter(None, parts)).replace(" ", "-")
 
     def small(self) -> "Case":
         """Give the case in a size that takes no time, and that no other case gets."""
         return self._replace(shape=tuple(math.isqrt(size) + 1 for size in self.shape))
 
 
-def make(case: Case, dtype: type = np.float32) -> list[np.ndarray]:
-    """Make the arrays of a case: the same ones every time."""
-    rng = np.random.default_rng(0)
-    rows, classes = case.shape[0], case.shape[-1]
-    features = case.shape[1] if len(case.shape) == 3 else None
+def dtype_named(name: str) -> np.dtype:
+    """Give a dtype by its name, which NumPy alone knows no bfloat16 by."""
+    if name == "bfloat16":
+        import ml_dtypes
+
+        return np.dtype(ml_dtypes.bfloat16)
+    return np.dtype(name)
+
+
+def has_features(operation: str) -> bool:
+    """Whether an operation has the layer before the logits in it."""
+    return not {"inputs", "weight"}.isdisjoint(INPUTS[operation])
+
+
+def make(case: Case) -> list[np.ndarray]:
+    """Make the arrays of a case: the same ones every time; those of a half type are rounded from float32."""
+    rng, final = np.random.default_rng(0), dtype_named(case.dtype)
+    dtype = np.float64 if final == np.float64 else np.float32
+    features = case.shape[1] if has_features(case.operation) else None
+    *outer, classes = case.shape[::2] if features else (case.shape[0], *case.shape[2:], case.shape[1])
+    rows = math.prod(outer)
 
     def normal(*shape: int) -> np.ndarray:
         return rng.standard_normal(shape, dtype=dtype)
@@ -64,7 +83,16 @@ def make(case: Case, dtype: type = np.float32) -> list[np.ndarray]:
         "weight": lambda: normal(features, classes) * dtype(3 / features**0.5),  # logits of spread 3
         "bias": lambda: normal(classes),
     }
-    return [makers[name]() for name in INPUTS[case.operation]]
+    arrays = [_along(outer, makers[name]()) for name in INPUTS[case.operation]]
+    return [array if array.dtype.kind == "i" else array.astype(final, copy=False) for array in arrays]
+
+
+def _along(outer: list[int], array: np.ndarray) -> np.ndarray:
+    """Let rows, or their labels, lie along several axes, with the classes on the second."""
+    if len(outer) == 1:
+        return array
+    array = array.reshape(*outer, *array.shape[1:])
+    return np.ascontiguousarray(np.moveaxis(array, -1, 1)) if array.ndim > len(outer) else array
 
 
 def softmax(z: np.ndarray) -> np.ndarray:

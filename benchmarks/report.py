@@ -1,139 +1,26 @@
 """The README's tables and plots from the JSON of ``pytest benchmarks --benchmark-json RESULTS.json``.
 
 ``python -m benchmarks.report RESULTS.json [--readme README.md] [--plots DIR]``; without options the tables are printed.
-In a README the section of the comparisons and that of what options cost are written if the results have timings of
-theirs: runs of their own may fill them.
+In a README each section, of the comparisons, half types, layouts and what options cost, is written if the results have
+timings of its own: runs of their own may fill them.
 """
 
 import argparse
-import json
 import math
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from benchmarks.options import LEGEND, Costs, costs_of, costs_table
-from benchmarks.readme import InputError, read, replace_sections, table
+from benchmarks.contenders import IN_PLACE, OURS
+from benchmarks.legends import LEGENDS, SECOND
+from benchmarks.options import LEGEND, costs_table
+from benchmarks.readme import InputError, replace_sections, table
+from benchmarks.results import Comparison, Group, Results, load
 
-_LEGEND = (
-    "How many times faster than each library (in bold: slower); then the time, the rate at which the bytes that must "
-    "move did so, and the share of the roofline: the least time that memory and exp allow on this machine (the "
-    "arithmetic of matrix products is not counted). float32, medians of interleaved rounds, each library in its best "
-    "form. The products alone are no contender but a yardstick."
-)
-_IN_PLACE = "fastsoftmax in place"
+_STANDARD = ("standard", "values", "scaling")  # suites whose tables are one section
 _ONE_THREAD = "fastsoftmax on one thread"
-
-
-class Group(NamedTuple):
-    """One case: the median seconds of each library that ran it, by role."""
-
-    suite: str
-    operation: str
-    shape: tuple[int, ...]
-    values: str
-    option: str
-    seconds: dict[str, dict[str, float]]  # role → library → seconds
-
-
-class Comparison(NamedTuple):
-    """One form of this library beside the others, in one case."""
-
-    group: Group
-    library: str
-    seconds: float
-    ratios: dict[str, float]  # how many times faster than each peer
-    yardsticks: dict[str, float]  # and than what is no contender
-
-    @property
-    def best(self) -> tuple[float, str] | None:
-        """The smallest ratio, and the peer that it belongs to."""
-        return min(((ratio, name) for name, ratio in self.ratios.items()), default=None)
-
-    @property
-    def label(self) -> tuple[str, str]:
-        """The operation and its shape, as they appear in a table."""
-        in_place = ", in place" if self.library == _IN_PLACE else ""
-        return f"`{self.group.operation}`{in_place}", " × ".join(f"{size:,}" for size in self.group.shape)
-
-
-class Results(NamedTuple):
-    """A run: its comparisons, what options cost, and what it ran on."""
-
-    comparisons: list[Comparison]
-    costs: list[Costs]
-    groups: list[Group]
-    machine: str
-    limits: dict[str, Any] | None
-    quick: bool
-
-
-def load(path: Path) -> Results:
-    """Read the JSON, or raise `InputError`."""
-    text = read(path)
-    try:
-        data = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path}: not JSON ({error})") from error
-    try:
-        run, groups = data["fastsoftmax"], _groups(data["benchmarks"])
-        machine, limits, quick = _machine(data), run["limits"], run["quick"]
-    except (KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path}: not written by `pytest benchmarks --benchmark-json`") from error
-    comparisons = [comparison for group in groups if group.suite != "options" for comparison in _compare(group)]
-    try:
-        costs = _costs_of_options(groups)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
-    if not comparisons and not costs:
-        raise InputError(f"{path}: holds no timings of fastsoftmax")
-    return Results(comparisons, costs, groups, machine, limits, quick)
-
-
-def _groups(benchmarks: Iterable[dict[str, Any]]) -> list[Group]:
-    groups: dict[tuple, Group] = {}
-    for benchmark in benchmarks:
-        info = benchmark["extra_info"]
-        key = (info["suite"], info["operation"], tuple(info["shape"]), info["values"], info.get("option", ""))
-        seconds = groups.setdefault(key, Group(*key, seconds={})).seconds
-        seconds.setdefault(info["role"], {})[info["library"]] = benchmark["stats"]["median"]
-    return list(groups.values())
-
-
-def _compare(group: Group) -> list[Comparison]:
-    def ratios(role: str, seconds: float) -> dict[str, float]:
-        return {name: other / seconds for name, other in group.seconds.get(role, {}).items()}
-
-    return [
-        Comparison(group, library, seconds, ratios("peer", seconds), ratios("yardstick", seconds))
-        for library, seconds in group.seconds.get("ours", {}).items()
-    ]
-
-
-def _costs_of_options(groups: list[Group]) -> list[Costs]:
-    timed: dict[tuple[str, tuple[int, ...]], dict[str, float]] = {}
-    for group in groups:
-        ours = group.seconds.get("ours", {})
-        if group.suite == "options" and "fastsoftmax" in ours:
-            timed.setdefault((group.operation, group.shape), {})[group.option] = ours["fastsoftmax"]
-    return [costs_of(*case, seconds) for case, seconds in timed.items()]
-
-
-def _machine(data: dict[str, Any]) -> str:
-    machine, run = data["machine_info"], data["fastsoftmax"]
-    versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
-    threads = "1 thread" if run["threads"] == 1 else f"{run['threads']} threads"
-    flags = machine["cpu"].get("flags", ())
-    vectors = [f" with {name}" for name, flag in (("AVX-512", "avx512f"), ("AVX2", "avx2")) if flag in flags]
-    brand = machine["cpu"].get("brand_raw", machine["machine"])
-    cpu = f"{brand}{''.join(vectors[:1])}, {machine['cpu']['count']} cores"
-    system = f"{machine['system']}, Python {machine['python_version']}"
-    return f"{cpu}, {threads} for everyone, {system}, {data['datetime'][:10]}; {versions}."
-
-
-# Text ---------------------------------------------------------------------------------------------------------------
 
 
 def ratio_text(ratio: float) -> str:
@@ -149,9 +36,15 @@ def ratio_text(ratio: float) -> str:
 
 def sections(results: Results, plots: Iterable[str] = ()) -> dict[str, str]:
     """Write the sections that there are timings for, by the names of their markers."""
+    by_suite = {suite: [c for c in results.comparisons if c.group.suite == suite] for suite in (*_STANDARD, *SECOND)}
     written = {}
-    if results.comparisons:
-        written["benchmarks"] = _comparisons_text(results, plots)
+    if any(by_suite[suite] for suite in _STANDARD):
+        parts = [*_standard_tables(results, by_suite), *plots]
+        written["benchmarks"] = _text(results, by_suite["standard"], LEGENDS["benchmarks"], parts)
+    for suite, second in SECOND.items():
+        if compared := by_suite[suite]:
+            parts = [_ratio_table(compared, results.limits, second)]
+            written[suite] = _text(results, compared, LEGENDS[suite], parts)
     if results.costs:
         parts = [_quick_text(results), LEGEND, results.machine, costs_table(results.costs)]
         written["options"] = "\n\n".join(part for part in parts if part)
@@ -162,25 +55,20 @@ def _quick_text(results: Results) -> str:
     return "**A quick run on reduced sizes: the figures mean nothing.**" if results.quick else ""
 
 
-def _comparisons_text(results: Results, plots: Iterable[str]) -> str:
-    """Write verdict, machine, tables, plots."""
-    by_suite = {
-        suite: [c for c in results.comparisons if c.group.suite == suite] for suite in ("standard", "values", "scaling")
-    }
-    standard = by_suite["standard"]
-    parts = [
-        _quick_text(results),
-        _verdict(standard),
-        _LEGEND,
-        results.machine,
-        _limits_text(results.limits),
-        _ratio_table([c for c in standard if not _is_layer(c)], results.limits, "rows × classes"),
-        _ratio_table([c for c in standard if _is_layer(c)], results.limits, "rows × features × classes"),
-        _ratio_table(by_suite["values"], results.limits, "logits", lambda c: c.group.values),
+def _text(results: Results, judged: list[Comparison], legend: str, parts: Iterable[str]) -> str:
+    """Write verdict, legend, machine, and what follows."""
+    begin = [_quick_text(results), _verdict(judged), legend, results.machine, _limits_text(results.limits)]
+    return "\n\n".join(part for part in (*begin, *parts) if part)
+
+
+def _standard_tables(results: Results, by_suite: Mapping[str, list[Comparison]]) -> list[str]:
+    standard, limits = by_suite["standard"], results.limits
+    return [
+        _ratio_table([c for c in standard if not _is_layer(c)], limits, "rows × classes"),
+        _ratio_table([c for c in standard if _is_layer(c)], limits, "rows × features × classes"),
+        _ratio_table(by_suite["values"], limits, "logits", lambda c: c.group.values),
         _scaling_table(results.groups),
-        *plots,
     ]
-    return "\n\n".join(part for part in parts if part)
 
 
 def _is_layer(comparison: Comparison) -> bool:
@@ -234,10 +122,11 @@ def _ratio_table(comparisons, limits, second, second_text=lambda c: c.label[1]) 
 def _costs(c: Comparison, limits: dict[str, Any] | None) -> list[str]:
     from benchmarks import roofline
 
-    read_bytes, written, _ = roofline.work(c.group.operation, c.group.shape)
+    problem = (c.group.operation, c.group.shape, c.group.dtype)
+    read_bytes, written, _ = roofline.work(*problem)
     share = ""
     if limits is not None:
-        least = roofline.least_seconds(limits, c.group.operation, c.group.shape, c.library == _IN_PLACE)
+        least = roofline.least_seconds(limits, *problem, in_place=c.library == IN_PLACE)
         share = f"{100 * least / c.seconds:.0f} %"
     return [f"{1e3 * c.seconds:.3g}", f"{(read_bytes + written) / c.seconds / 1e9:.3g}", share]
 
@@ -247,17 +136,14 @@ def _scaling_table(groups: list[Group]) -> str:
     rows = []
     for group in groups:
         one, ours = group.seconds.get("one thread", {}).get(_ONE_THREAD), group.seconds.get("ours", {})
-        if group.suite != "scaling" or "fastsoftmax" not in ours:
+        if group.suite != "scaling" or OURS not in ours:
             continue
         elements = math.prod(group.shape)
-        costs = [f"{1e9 * ours[name] / elements:.3g}" if name in ours else "" for name in ("fastsoftmax", _IN_PLACE)]
-        gain = ratio_text(one / ours["fastsoftmax"]) if one else ""
+        costs = [f"{1e9 * ours[name] / elements:.3g}" if name in ours else "" for name in (OURS, IN_PLACE)]
+        gain = ratio_text(one / ours[OURS]) if one else ""
         rows.append([f"{elements:,}", *costs, gain])
     header = ["elements", "ns per element", "in place", "all threads against one"]
     return table(header, rows, 0) if rows else ""
-
-
-# --------------------------------------------------------------------------------------------------------------------
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -267,7 +153,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--readme",
         type=Path,
-        help="file with the markers <!-- benchmarks:start --> and :end, <!-- options:start --> and :end",
+        help="file with the markers <!-- benchmarks:start --> and :end, and those of options, half and layouts",
     )
     parser.add_argument("--plots", type=Path, metavar="DIR", help="folder for the SVG plots")
     args = parser.parse_args(argv)

@@ -37,12 +37,15 @@ _ROWS = {
 }
 
 
-def work(operation: str, shape: tuple[int, ...]) -> tuple[int, int, int]:
-    """Count an operation's unavoidable float32 bytes read and written, and its exps."""
-    rows, classes = shape[0], shape[-1]
+_ITEMSIZES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
+
+
+def work(operation: str, shape: tuple[int, ...], dtype: str = "float32") -> tuple[int, int, int]:
+    """Count an operation's unavoidable bytes read and written, and its exps."""
+    size = _ITEMSIZES[dtype]
     if operation in _ROWS:
-        return tuple(n * rows * classes * unit for n, unit in zip(_ROWS[operation], (4, 4, 1), strict=True))
-    features = shape[1]
+        return tuple(n * math.prod(shape) * unit for n, unit in zip(_ROWS[operation], (size, size, 1), strict=True))
+    rows, features, classes = shape
     x, w, z = rows * features, features * classes, rows * classes
     read, written, exps = {
         "weight_grad": (x + z, w, 0),
@@ -50,12 +53,18 @@ def work(operation: str, shape: tuple[int, ...]) -> tuple[int, int, int]:
         "linear_cross_entropy": (x + w, 0, z),
         "linear_cross_entropy_with_grad": (x + w, x + w, z),
     }[operation]
-    return 4 * read, 4 * written, exps
+    return size * read, size * written, exps
 
 
-def least_seconds(limits: Mapping[str, Any], operation: str, shape: tuple[int, ...], in_place: bool = False) -> float:
+def least_seconds(
+    limits: Mapping[str, Any],
+    operation: str,
+    shape: tuple[int, ...],
+    dtype: str = "float32",
+    in_place: bool = False,
+) -> float:
     """Give the roofline: the least time that the machine allows. The arithmetic of matrix products is not counted."""
-    read, written, exps = work(operation, shape)
+    read, written, exps = work(operation, shape, dtype)
     kind = "in place" if in_place else "copy" if written else "read"
     data = read if in_place else read + written
     rate = min(limits[kind], key=lambda point: abs(math.log(point[0] / data)))[1]

@@ -150,9 +150,13 @@ def logsumexp(
     if out is not None:
         arrays.check_out(out, shape, array.dtype)
     given = _options(array, axes, (scale, where)) if scale is not None or where is not None else None
-    rows = arrays.rows_in_place(array, axes[0]) if len(axes) == 1 and array.size else None
-    call = spatial.prepare(operations.LOGSUMEXP, [array], axes[0], given) if rows is None and len(axes) == 1 else None
-    if call is not None:
+    rows = call = None
+    if axes == (1,) and array.ndim == 2 and array.itemsize != 2 and array.flags.carray:
+        rows = array  # what a small call would notice
+    elif len(axes) == 1 and array.size:
+        rows = arrays.rows_in_place(array, axes[0])
+        call = None if rows is not None else spatial.prepare(operations.LOGSUMEXP, [array], axes[0], given)
+    if call:
         lse = np.empty(call.n_rows, array.dtype)
         call.run(conversions.stored(lse))
     else:
@@ -160,7 +164,8 @@ def logsumexp(
         lse = np.empty(len(rows), array.dtype)
         if rows.shape[1]:
             kernel = operations.LOGSUMEXP.choose([rows], lse)
-            threads.run(given.bound(kernel) if given else kernel, rows.size, rows, conversions.stored(lse))
+            result = lse if lse.itemsize != 2 else conversions.stored(lse)
+            threads.run(given.bound(kernel) if given else kernel, rows.size, rows, result)
         else:
             lse[...] = -np.inf
     if out is None:
@@ -202,13 +207,15 @@ def _options(logits: Array, axes: tuple[int, ...], asked: tuple[object, object])
 
 def _over_axis(kernels: RowKernels, axis: int, out: Array | None, found: list[Array], given: Options | None) -> Array:
     first = found[0]
-    if axis != first.ndim - 1 or not first.flags.c_contiguous:
+    rows = arrays.rows_in_place(first, axis)
+    if rows is None:
         result = spatial.result_for(out, found, axis)
         call = spatial.prepare(kernels, found, axis, given, result)
-        if call is not None:
+        if call:
             call.run()
             return arrays.settle(result, out)
-    rows_in = [arrays.rows_of(array, axis) for array in found]
+        rows = arrays.rows_of(first, axis)
+    rows_in = [rows] if len(found) == 1 else [rows, arrays.rows_of(found[1], axis)]
     rows = arrays.rows_for(out, first, axis, [*rows_in, *given.arrays] if given else rows_in)
     kernel = kernels.choose(rows_in, rows)
     threads.run(given.bound(kernel) if given else kernel, rows.size, *rows_in, rows)

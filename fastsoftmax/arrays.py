@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fastsoftmax.conversions import FLOATS, Array, array_of, compute_dtype, floats, is_masked, stored
+from fastsoftmax.conversions import FLOATS, Array, array_of, floats, is_masked, stored
 
 _REDUCTIONS = ("mean", "sum", "none")
 _LINE = 64
@@ -93,9 +93,9 @@ def rows_of_axes(array: Array, axes: tuple[int, ...]) -> Array:
 
 def rows_in_place(array: Array, axis: int) -> Array | None:
     """View an array as contiguous rows of classes; None where it takes a copy."""
-    if axis != array.ndim - 1 or not array.flags.carray:
+    if not array.flags.carray or axis != array.ndim - 1:
         return None
-    if array.ndim != 2:
+    if axis != 1:
         n_classes = array.shape[-1]
         array = array.reshape(array.size // n_classes, n_classes)
     return array if array.itemsize != 2 else stored(array)
@@ -113,11 +113,10 @@ def rows_of(array: Array, axis: int) -> Array:
 
 def contiguous(array: Array) -> Array:
     """View or copy an array as an aligned, C-contiguous one that Numba takes for writable, half types as their bits."""
-    if array.itemsize == 2:
-        array = stored(array)
     flags = array.flags
     if flags.carray:  # all of that, in one look
-        return array
+        return array if array.itemsize != 2 else stored(array)
+    array = stored(array)
     return np.asarray(_Writable(array)) if flags.c_contiguous and flags.aligned else np.array(array, order="C")
 
 
@@ -189,15 +188,16 @@ def rows_for(out: Array | None, like: Array, axis: int, inputs: Iterable[Array])
     The kernels finish reading an element before they write it, so `out` may be one of the inputs, but must not overlap
     one in any other way.
     """
-    if out is not None and axis == out.ndim - 1 and out.flags.carray:
-        rows = rows_of(out, axis)
+    rows = None if out is None else rows_in_place(out, axis)
+    if rows is not None:
         for array in inputs:
             if array.size and _overlaps(rows, array):
                 break
         else:
             return rows
     n_classes = like.shape[axis]
-    return stored(np.empty((like.size // n_classes, n_classes), like.dtype))
+    rows = np.empty((like.size // n_classes, n_classes), like.dtype)
+    return rows if rows.itemsize != 2 else stored(rows)
 
 
 def _overlaps(a: Array, b: Array) -> bool:
@@ -254,8 +254,7 @@ def check_reduction(reduction: object) -> None:
 
 def upstream(dloss: object, reduction: str, rows: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[float, Array]:
     """Take the gradient of what follows the loss: (factor of all rows, factors one per row or none)."""
-    dtype = compute_dtype(dtype)
-    none = NO_ROWS[dtype]
+    none = _NO_ROWS.get(dtype, _NO_FLOAT32)
     if dloss is None:
         return 1.0, none
     array = floats("dloss", dloss)
@@ -264,8 +263,15 @@ def upstream(dloss: object, reduction: str, rows: tuple[int, ...], dtype: np.dty
         raise ValueError(f'dloss: expected shape {expected} for reduction="{reduction}", got {array.shape}')
     if reduction == "none":
         with np.errstate(all="ignore"):  # what is too large is infinite, what is too small is zero
-            return 1.0, contiguous(array.astype(dtype, copy=False)).reshape(-1)
+            return 1.0, contiguous(array.astype(none.dtype, copy=False)).reshape(-1)
     return float(array), none
 
 
-NO_ROWS = {dtype: np.empty(0, dtype) for dtype in FLOATS}
+_NO_ROWS = {dtype: np.empty(0, dtype) for dtype in FLOATS}
+
+_NO_FLOAT32 = _NO_ROWS[FLOATS[0]]
+
+
+def no_rows(dtype: np.dtype[Any]) -> Array:
+    """Give an array of nothing in the compute dtype of another."""
+    return _NO_ROWS.get(dtype, _NO_FLOAT32)

@@ -152,7 +152,7 @@ def _gradient(rows: Array, targets: Targets, given: Options) -> Array:
     values = {name: value for name, value in given.values.items() if name != "sample_weight"}
     dlogits, losses = np.empty_like(rows), np.empty(len(rows))
     kernel = operations.CROSS_ENTROPY_WITH_GRAD.choose([rows], dlogits).bound(values)
-    dloss = arrays.NO_ROWS[rows.dtype]
+    dloss = arrays.no_rows(rows.dtype)
     labels, ignored = targets.labels, targets.ignored
     threads.run(kernel, rows.size, rows, labels, ignored, given.scale, dloss, losses, dlogits)
     return dlogits

@@ -189,7 +189,8 @@ def linear_cross_entropy_with_grad(
     if w.shape[1] < HEAD_FEW_CLASSES:
         kernel = operations.HEAD.with_grad
         bound = given.bound(kernel) if given else kernel
-        threads.run(bound, x.size, x, w, b, y, ignored, factor, row_factors, losses, *map(stored, results))
+        written = results if dtype.itemsize != 2 else map(stored, results)
+        threads.run(bound, x.size, x, w, b, y, ignored, factor, row_factors, losses, *written)
     else:
         bias_sums, weight_sums = np.zeros(b.shape), dweight if dweight.itemsize > 2 else np.empty(w.shape, np.float32)
         buffer = np.empty((rows, w.shape[1]), compute_dtype(dtype))
@@ -204,7 +205,7 @@ def linear_cross_entropy_with_grad(
             own_factors = row_factors[chunk]
             threads.run(bound, logits.size, logits, y[chunk], ignored, factor, own_factors, losses[chunk], bias_sums)
             if inputs_grad:
-                multiply(operations.INPUT_GRAD.wide, products, (logits, w), dinputs[chunk])
+                multiply(operations.INPUT_GRAD.wide, products, dinputs[chunk], logits, w)
             threads.multiply(operations.WEIGHT_GRAD.wide, products, x[chunk], logits, weight_sums, chunk.start > 0)
         if weight_sums is not dweight:
             round_into(dweight, weight_sums)
@@ -268,7 +269,7 @@ def _rows_of_a_chunk(x: Array, w: Array, workspace: object) -> int:
     size = arrays.integer("workspace", workspace)
     if size < 1:
         raise ValueError(f"workspace: expected a positive number of bytes, got {size}")
-    n_rows, row_bytes = int(x.shape[0]), int(w.shape[1]) * compute_dtype(w.dtype).itemsize
+    n_rows, row_bytes = len(x), int(w.shape[1]) * max(w.itemsize, 4)
     n_chunks = max(1, -(-n_rows // max(1, size // row_bytes)))
     return -(-n_rows // n_chunks)
 

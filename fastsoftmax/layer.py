@@ -46,7 +46,7 @@ def linear(inputs: object, weight: object, bias: object = None, *, out: Array | 
     if w.shape[1] <= tuning.NARROW_OUTPUTS:
         threads.run(operations.LINEAR.narrow, x.size, x, w, b, stored(result))
     else:
-        multiply(operations.LINEAR.wide, x.size * w.shape[1], (x, w, b), result)
+        multiply(operations.LINEAR.wide, x.size * w.shape[1], result, x, w, b)
     return arrays.settle(result, out)
 
 
@@ -88,7 +88,7 @@ def weight_grad(inputs: object, doutputs: object, *, out: Array | None = None) -
     if dz.shape[1] <= tuning.NARROW_DOUTPUTS:
         threads.run(operations.WEIGHT_GRAD.narrow, x.size, x, arrays.contiguous(dz), stored(result))
     else:
-        multiply(operations.WEIGHT_GRAD.wide, x.size * dz.shape[1], (x, _computed(dz)), result, False)
+        multiply(operations.WEIGHT_GRAD.wide, x.size * dz.shape[1], result, x, _computed(dz), after=(False,))
     return arrays.settle(result, out)
 
 
@@ -163,7 +163,7 @@ def input_grad(doutputs: object, weight: object, *, out: Array | None = None) ->
     if dz.shape[1] <= tuning.NARROW_DOUTPUTS and result.nbytes >= tuning.STREAM_BYTES:
         threads.run(operations.INPUT_GRAD.narrow, result.size, arrays.contiguous(dz), w, stored(result))
     else:
-        multiply(operations.INPUT_GRAD.wide, dz.size * len(w), (_computed(dz), w), result)
+        multiply(operations.INPUT_GRAD.wide, dz.size * len(w), result, _computed(dz), w)
     return arrays.settle(result, out)
 
 
@@ -204,13 +204,13 @@ def linear_backward(inputs: object, weight: object, doutputs: object) -> LinearG
     return LinearGrads(input_grad(dz, w), weight_grad(x, dz), bias_grad(dz))
 
 
-def multiply(kernel: Kernel, products: int, factors: tuple[Array, ...], result: Array, *rest: object) -> None:
+def multiply(kernel: Kernel, products: int, result: Array, *factors: Array, after: tuple[object, ...] = ()) -> None:
     """Run a kernel of wide products; a result of a half type is computed in float32, and rounded once."""
     if result.itemsize != 2:
-        threads.multiply(kernel, products, *factors, result, *rest)
+        threads.multiply(kernel, products, *factors, result, *after)
     else:
         sums = np.empty(result.shape, np.float32)
-        threads.multiply(kernel, products, *factors, sums, *rest)
+        threads.multiply(kernel, products, *factors, sums, *after)
         round_into(result, sums)
 
 
@@ -221,7 +221,7 @@ def round_into(result: Array, sums: Array) -> None:
 
 def _computed(array: Array) -> Array:
     """Give an array for a kernel that takes it in its compute dtype."""
-    return arrays.contiguous(array.astype(compute_dtype(array.dtype), copy=False))
+    return arrays.contiguous(array if array.itemsize != 2 else array.astype(compute_dtype(array.dtype)))
 
 
 def checked_layer(inputs: object, weight: object, bias: object) -> tuple[Array, Array, Array | None]:

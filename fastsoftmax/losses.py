@@ -123,12 +123,13 @@ def cross_entropy(
         given = options.checked(asked, conversions.compute_dtype(array.dtype), whole_shape, axis, Targets(*targets))
     divisor = given.divisor if given else counted
     rows = arrays.rows_in_place(array, axis)
-    call = None if rows is not None else spatial.prepare(operations.CROSS_ENTROPY, [array], axis, given)
-    if call is not None:
+    call = spatial.prepare(operations.CROSS_ENTROPY, [array], axis, given) if rows is None else None
+    if call:
         losses = np.empty(call.n_rows)
         call.run(flat_labels, ignored, losses)
     else:
-        rows = arrays.rows_of(array, axis) if rows is None else rows
+        if rows is None:
+            rows = arrays.rows_of(array, axis)
         losses = np.empty(len(rows))
         kernel = operations.CROSS_ENTROPY.choose([rows], losses)
         threads.run(given.bound(kernel) if given else kernel, rows.size, rows, flat_labels, ignored, losses)
@@ -219,19 +220,21 @@ def cross_entropy_with_grad(
         factor = options.mean_factor(factor, divisor, counted)
     if given:
         factor *= given.scale
-    read: tuple[Array, ...] = (flat_labels, row_factors, *given.arrays) if given else (flat_labels, row_factors)
     rows = arrays.rows_in_place(array, axis)
     call = None
     if rows is None:
-        dlogits = spatial.result_for(out, [array], axis, read)
+        others = (flat_labels, row_factors, *given.arrays) if given else (flat_labels, row_factors)
+        dlogits = spatial.result_for(out, [array], axis, others)
         call = spatial.prepare(operations.CROSS_ENTROPY_WITH_GRAD, [array], axis, given, dlogits)
-    if call is not None:
+    if call:
         losses = np.empty(call.n_rows)
         call.run(flat_labels, ignored, factor, row_factors, losses)
         dlogits = arrays.settle(dlogits, out)
     else:
-        rows = arrays.rows_of(array, axis) if rows is None else rows
-        dlogits = arrays.rows_for(out, array, axis, (rows, *read))
+        if rows is None:
+            rows = arrays.rows_of(array, axis)
+        read = (rows, flat_labels, row_factors)
+        dlogits = arrays.rows_for(out, array, axis, (*read, *given.arrays) if given else read)
         losses = np.empty(len(rows))
         kernel = operations.CROSS_ENTROPY_WITH_GRAD.choose([rows], dlogits)
         bound = given.bound(kernel) if given else kernel
@@ -252,8 +255,11 @@ def reduce(losses: Array, divisor: float, reduction: Reduction, dtype: np.dtype[
     total = operations.HELPERS.total_loss.serial(losses)
     if reduction == "mean":
         total = total / divisor if divisor else options.mean_of_nothing(total)
-    dtype = conversions.compute_dtype(dtype)
-    tiny, too_large = _RANGE[dtype]
+    limits = _RANGE.get(dtype)
+    if limits is None:
+        dtype = conversions.compute_dtype(dtype)
+        limits = _RANGE[dtype]
+    tiny, too_large = limits
     if tiny <= total < too_large:
         return dtype.type(total)
     with np.errstate(all="ignore"):

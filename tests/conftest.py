@@ -83,7 +83,9 @@ def _pairwise(variants):
 
 
 def pytest_generate_tests(metafunc):
-    """Run a test for what it asks for: `dtype`, or `dtype` and `twin`; `half`; `function`: each public function in turn."""
+    """Run a test for what it asks for: `dtype`, with `twin` or without; `half`; `function`: each public one in turn."""
+    if "half" in metafunc.fixturenames:
+        metafunc.parametrize("half", HALVES, ids=[half.__name__ for half in HALVES])
     own = [marker.args[0] for marker in metafunc.definition.iter_markers("parametrize")]
     if any("dtype" in names for names in own):
         return
@@ -92,8 +94,6 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize(("dtype", "twin"), RUNS, indirect=True, ids=ids)
     elif "dtype" in metafunc.fixturenames:
         metafunc.parametrize("dtype", DTYPES, indirect=True, ids=[dtype.__name__ for dtype in DTYPES])
-    if "half" in metafunc.fixturenames:
-        metafunc.parametrize("half", HALVES, ids=[half.__name__ for half in HALVES])
     for argument, names in (
         ("function", FUNCTIONS),
         ("function_with_out", WITH_OUT),

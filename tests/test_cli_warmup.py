@@ -96,6 +96,34 @@ def test_nothing_is_left_to_compile():
     assert calls.stdout.split() == ["0", str(KERNELS - 5)]  # all but what weights and probabilities alone ask for
 
 
+@pytest.mark.exhaustive
+def test_nothing_is_left_to_compile_of_a_half_type(half):
+    name = half.__name__
+    done = run("-m", "fastsoftmax", "warmup", "--dtype", name)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert sum(numbers(done.stdout)[:2]) > KERNELS // 2
+    of_halves = {
+        "import conftest\n": "import conftest\nfrom conftest import HALVES\n",
+        "(np.float32, np.float64)": f"[half for half in HALVES if half.__name__ == '{name}']",
+        "conftest.arguments(": "of_halves(",
+        "def call(": """np.seterr(all="ignore")
+def of_halves(rows, classes, dtype):
+    calls = conftest.arguments(rows, classes, np.float32)
+    return {name: {key: value.astype(dtype) if getattr(value, "dtype", None) == np.float32 else value
+                   for key, value in given.items()} for name, given in calls.items()}
+
+def call(""",
+    }
+    code = EVERYTHING
+    for old, new in of_halves.items():
+        code = code.replace(old, new)
+    if name == "bfloat16":  # of which NumPy knows one order of bytes
+        code = "".join(line for line in code.splitlines(keepends=True) if "newbyteorder" not in line)
+    calls = run("-c", code, str(Path(__file__).parent))
+    assert calls.returncode == 0, calls.stderr
+    assert calls.stdout.split()[0] == "0"
+
+
 # Losses with options, by every regime.
 WITH_OPTIONS = """
 import sys

@@ -5,49 +5,67 @@ import inspect
 import numpy as np
 import pytest
 
-from benchmarks import options
-from benchmarks.contenders import OURS, TABLE
-from benchmarks.dialects import UnavailableError
-from benchmarks.problems import INPUTS, VALUES, Case, make
+from benchmarks import options, test_half, test_layouts
+from benchmarks.contenders import IN_PLACE, OURS, TABLE, TWINS
+from benchmarks.dialects import UnavailableError, axis_of
+from benchmarks.problems import INPUTS, VALUES, Case, dtype_named, has_features, make
 from benchmarks.test_options import cases as cases_of_suite
 from benchmarks.test_options import fits
 from fastsoftmax import reference
 
+# Relative and absolute; others add up in the half type, and take the loss for their own dtype.
+TOLERANCES = {"float32": (2e-5, 2e-6), "float16": (1e-2, 2e-3), "bfloat16": (8e-2, 2e-2)}
+
 
 def rows():
-    """Every row of the table; only what belongs to this library must be free of warnings."""
+    """Every row of the table, and those of the suites for half types and layouts again, with arrays of theirs."""
     for operation, row in TABLE.items():
-        for library, contender in row.items():
-            if contender.role == "yardstick":  # it computes something else
-                continue
-            marks = [] if contender.role == "ours" else [pytest.mark.filterwarnings("default")]
-            yield pytest.param(operation, library, id=f"{operation}-{library}", marks=marks)
+        # What a yardstick computes is something else.
+        yield from variants(case_of(operation), [name for name in row if row[name].role != "yardstick"])
+    for suite in (test_half, test_layouts):
+        cases = {(case.operation, case.dtype, len(case.shape)): case for case in suite.cases(None)}
+        for case in cases.values():
+            row = TABLE[case.operation].items()
+            yield from variants(
+                case.small(), [name for name, each in row if each.role in suite.ROLES and suite.fits(case, each)]
+            )
+
+
+def variants(case, libraries):
+    """Only what belongs to this library must be free of warnings."""
+    for library in libraries:
+        marks = [] if OURS in TABLE[case.operation][library].needs else [pytest.mark.filterwarnings("default")]
+        yield pytest.param(case, library, id=f"{case}-{library}", marks=marks)
 
 
 def case_of(operation):
-    has_features = {"inputs", "weight"} & set(INPUTS[operation])
-    return Case("test", operation, (37, 6, 7) if has_features else (37, 7))
+    return Case("table", operation, (37, 6, 7) if has_features(operation) else (37, 7))
 
 
 def expected(operation, arrays):
-    arrays = [a.astype(np.float64) if a.dtype == np.float32 else a for a in arrays]
+    arrays = [a if a.dtype.kind == "i" else a.astype(np.float64) for a in arrays]
     if operation == "cross_entropy_of_rows":
         return reference.cross_entropy(*arrays, reduction="none")
-    return getattr(reference, operation)(*arrays)
+    return getattr(reference, operation)(*arrays, **axis_of(arrays[0]))
 
 
 def flat(result):
     """List the arrays of a nested result."""
     if isinstance(result, tuple | list):
         return [array for part in result for array in flat(part)]
+    if str(getattr(result, "dtype", "")) == "torch.bfloat16":  # which NumPy cannot take
+        return [result.float().numpy().astype(dtype_named("bfloat16"))]
     return [np.asarray(result)]
 
 
-@pytest.mark.parametrize(("operation", "library"), list(rows()))
-def test_same_result(operation, library):
+@pytest.mark.parametrize(("case", "library"), list(rows()))
+def test_same_result(case, library):
+    operation, dtype = case.operation, dtype_named(case.dtype)
     contender = TABLE[operation][library]
-    arrays = make(case_of(operation))
+    arrays = make(case)
     originals = [a.copy() for a in arrays]
+    of_arrays = np.dtype(np.float32) if contender.role == "float32" else dtype
+    rtol, atol = TOLERANCES[case.dtype]
     try:
         call = contender.setup(arrays)
     except UnavailableError as reason:
@@ -57,9 +75,9 @@ def test_same_result(operation, library):
         results, exact = flat(call.run()), flat(expected(operation, arrays))
         call.after()
         assert [a.shape for a in results] == [a.shape for a in exact]
-        assert all(a.dtype == np.float32 for a in results)
+        assert all(a.dtype == of_arrays if a.ndim else a.dtype in (of_arrays, np.float32) for a in results)
         for got, want in zip(results, exact, strict=True):
-            np.testing.assert_allclose(got, want, rtol=2e-5, atol=2e-6)
+            np.testing.assert_allclose(got.astype(np.float64), want, rtol=rtol, atol=atol)
     for array, original in zip(arrays, originals, strict=True):
         np.testing.assert_array_equal(array, original)
 
@@ -67,6 +85,29 @@ def test_same_result(operation, library):
 def test_table_covers_every_operation():
     assert TABLE.keys() == INPUTS.keys()
     assert all({"NumPy", "fastsoftmax"} <= row.keys() for row in TABLE.values())
+
+
+@pytest.mark.parametrize("suite", [test_half, test_layouts])
+def test_suites_time_each_form_of_this_library_beside_itself(suite):
+    (kind,) = TWINS.keys() & set(suite.ROLES)
+    cases = suite.cases(None)
+    assert len({case.small() for case in cases}) == len(set(cases)) == len({str(case) for case in cases})
+    for case in cases:
+        row = TABLE[case.operation]
+        chosen = {name for name, each in row.items() if each.role in suite.ROLES and suite.fits(case, each)}
+        own = {OURS, IN_PLACE} & row.keys()
+        assert chosen >= {"PyTorch", "JAX", *own, *(f"{name} ({kind})" for name in own)}
+        assert all(TABLE[case.operation][f"{name} ({kind})"].role == kind for name in own)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16"])
+def test_arrays_are_of_the_dtype_and_the_layout_of_their_case(dtype):
+    matrix = make(Case("test", "cross_entropy_with_grad", (5 * 6 * 2, 7), dtype=dtype))
+    logits, labels = make(Case("test", "cross_entropy_with_grad", (5, 7, 6, 2), dtype=dtype))
+    assert logits.dtype == matrix[0].dtype == dtype_named(dtype)
+    assert logits.flags.c_contiguous
+    np.testing.assert_array_equal(np.moveaxis(logits, 1, -1).reshape(-1, 7), matrix[0])
+    np.testing.assert_array_equal(labels.ravel(), matrix[1])
 
 
 def cases_of_options():

@@ -406,9 +406,7 @@ def test_dloss_shape(reduction, shape):
         refused("cross_entropy_with_grad", ValueError, re.escape(message), reduction=reduction, dloss=dloss)
 
 
-@pytest.mark.parametrize(
-    ("dloss", "came"), [(True, "bool"), (1j, "complex128"), ("1", "<U1"), ({}, "object")]
-)
+@pytest.mark.parametrize(("dloss", "came"), [(True, "bool"), (1j, "complex128"), ("1", "<U1"), ({}, "object")])
 def test_dloss_dtype(dloss, came):
     message = f"dloss: expected float32, float64, float16, bfloat16 or integers, got {came}"
     refused("cross_entropy_with_grad", TypeError, message, dloss=dloss)

@@ -1,5 +1,6 @@
 """Whatever comes in: the reference's answer, or a TypeError or ValueError that begins with the argument's name.
 
+Half types have float32 for a reference, whose answer is rounded once.
 Every array lies in a memory of its own, filled with bytes that are NaN as floats and no class as labels. After a call
 nothing in those memories has changed but the elements of `out`, and not even they if the call was refused.
 `pytest --hypothesis-profile=nightly tests/test_fuzz.py` tries 20,000 calls.
@@ -15,6 +16,8 @@ import fastsoftmax as fs
 from fastsoftmax import reference, threads
 from fastsoftmax.kernels import tuning
 from tests import fuzz_options
+from tests.conftest import HALVES
+from tests.halves import assert_rounded_once, ties_of
 
 hypothesis = pytest.importorskip("hypothesis")
 st = pytest.importorskip("hypothesis.strategies")
@@ -26,13 +29,15 @@ ROWS = [0, 1, 2, 15, 16, 17, 35]
 FEATURES = [0, 1, 3, 16, 33, 85]
 SPECIAL = [np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-40, -1e-310, 1e-38]
 INTEGERS = ["i1", "u1", "i4", ">i4", "i8", "u8", ">u8"]
-NO_FLOATS = ["f2", *(["g"] if np.dtype("g") != "f8" else []), "?", "c8", "c16", "O", "U3", "S3", "M8[s]", "V4", "f4,f4"]
+NO_FLOATS = [*(["g"] if np.dtype("g") != "f8" else []), "?", "c8", "c16", "O", "U3", "S3", "M8[s]", "V4", "f4,f4"]
 NO_INTEGERS = ["f4", "f8", "?", "c16", "O", "U3", "M8[s]"]
 NO_BOOLEANS = ["f4", "i8", "u1", "c16", "O", "U3", "M8[s]"]
+ALIKE = ("inputs", "weight", "bias", "doutputs", "probs", "dprobs", "log_probs", "dlog_probs", "logits", "vector")
 MAY_BE_NONE = ["bias", "dloss", "class_weight", "sample_weight", "where"]
 NO_ARRAYS = [None, {}, object(), "text", b"", [[1.0], [2.0, 3.0]], [None], 1j, np.ma.masked_array([[1.0]])]
 STEPS = (1, 1, -1, 2, -3)
 IS_NIGHTLY = hypothesis.settings().max_examples > 50
+DTYPES = ["f4", "f8", *(HALVES if IS_NIGHTLY else [])]  # whose kernels take their time to compile
 MARGIN = 256  # bytes before and after each array
 
 
@@ -100,7 +105,7 @@ def numbers(draw, shape, dtype, spreads, at_most=np.inf):
         return np.abs(values).clip(0, min(at_most, 100)).astype(dtype)
     share = draw(one_of([0, 0, 0.02, 0.4]))
     values = np.where(rng.random(shape) < share, rng.choice(SPECIAL, shape), values)
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", under="ignore"):
         return np.minimum(values, at_most).astype(dtype)
 
 
@@ -301,7 +306,9 @@ def right_arguments(draw, name, takes, dtype):
             call["labels"] = draw(classes_of_rows(its_shape, classes, call["ignore_index"]))
             continue
         kind = draw(one_of(INTEGERS)) if dtype == "f8" and draw(st.integers(0, 5)) == 0 else dtype
-        its_dtype = np.dtype(kind).newbyteorder(draw(one_of("==S")))
+        its_dtype = np.dtype(kind)
+        if its_dtype.kind != "V":  # as bfloat16 is to NumPy
+            its_dtype = its_dtype.newbyteorder(draw(one_of("==S")))
         call[argument] = draw(numbers(its_shape, its_dtype, spreads, 0 if argument == "log_probs" else np.inf))
     if "bias" in call and draw(st.booleans()):
         call["bias"] = None
@@ -318,7 +325,7 @@ def calls(draw):
     """A call of a public function, right or with one argument wrong."""
     name = draw(one_of(FUNCTIONS))
     takes = inspect.signature(getattr(fs, name)).parameters
-    dtype = np.dtype(draw(one_of(["f4", "f8"])))
+    dtype = np.dtype(draw(one_of(DTYPES)))
     call, out_shape = draw(right_arguments(name, takes, dtype))
     fault = draw(one_of([None] * 9 + FAULTS))
     wrong = fault and fault(draw, call, dtype)
@@ -349,6 +356,16 @@ def calls(draw):
 
 
 # What must come out ------------------------------------------------------------------------------------------------
+
+
+def in_float32(call):
+    """What a call of half types must give, before it is rounded: the result, or the error, of the widened arrays."""
+    arguments = {
+        name: value.astype(np.float32) if name in ALIKE and isinstance(value, np.ndarray) else value
+        for name, value in call.arguments.items()
+        if name != "out"
+    }
+    return outcome(call._replace(arguments=arguments))
 
 
 def widest(call):
@@ -492,8 +509,9 @@ def outcome(call):
 def test_any_call(call):
     out = call.arguments.get("out")
     outs = [array for array in (out if isinstance(out, tuple) else [out]) if isinstance(array, np.ndarray)]
+    is_half = call.dtype.itemsize == 2
     with np.errstate(over="ignore"):
-        wide = None if call.wrong else widest(call)
+        wide = None if call.wrong or call.reshaped else in_float32(call) if is_half else widest(call)
     befores = [memory.copy() for memory in call.memories]
     result = outcome(call)
     refused = isinstance(result, Exception)
@@ -507,6 +525,10 @@ def test_any_call(call):
     got = parts_of(result)
     assert all(any(part is array for part in got) for array in outs)
     if call.wrong:
+        return
+    if is_half:
+        ties = ties_of(call.name, call.arguments)
+        assert_rounded_once(got, wide, call.dtype, ties)
         return
     with np.errstate(all="ignore"):
         want = parts_of(getattr(reference, call.name)(**wide))

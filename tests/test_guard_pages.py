@@ -12,10 +12,15 @@ from pathlib import Path
 import pytest
 
 import fastsoftmax as fs
+from fastsoftmax.kernels.compiling.target import X86
 
 PREAMBLE = """
 import ctypes, inspect, itertools, mmap, sys
 import numpy as np
+try:
+    import ml_dtypes  # by which NumPy knows bfloat16
+except ModuleNotFoundError:
+    pass
 import fastsoftmax as fs
 from fastsoftmax import threads
 from fastsoftmax.kernels import tuning
@@ -64,7 +69,7 @@ def all_options(name, args, weights, more):
     with_mask = {"softcap": 30.0, "scale": 0.7, "z_loss": 0.5, "sample_weight": weights["sample_weight"], **mask}
     return [with_mask, {"labels": more["probabilities"], "softcap": 5.0, "label_smoothing": 0.1, **stats}]
 
-twin, dtype, regime = sys.argv[1:]
+twin, dtype, regime, *only = sys.argv[1:]
 if regime == "streams":
     tuning.STREAM_CLASSES, tuning.STREAM_BYTES = 65, 0
 if regime == "blocks":
@@ -73,7 +78,7 @@ threads.run = lambda kernel, elements, *args: getattr(kernel, twin)(*args)
 rows = (1, 3, 16, 35, 130) if twin == "serial" else (3, 130)  # threads take their time to wake up
 classes = (1, 7, 8, 9, 15, 16, 17, 31, 33, 63, 64, 65, 127, 130, 300)
 for name in fs.__all__:
-    if not inspect.isfunction(getattr(fs, name)):
+    if not inspect.isfunction(getattr(fs, name)) or (only and name not in only):
         continue
     features = (1, 15, 33, 261) if "axis" not in inspect.signature(getattr(fs, name)).parameters else (1,)
     for *sizes, at_end in itertools.product(rows, features, classes, (False, True)):
@@ -95,10 +100,10 @@ for name in fs.__all__:
 """
 
 
-def run(code, *arguments):
+def run(code, *arguments, **environment):
     if not sys.platform.startswith(("linux", "darwin")):
         pytest.skip("this platform protects pages in another way")
-    environment = {**os.environ, "PYTHONPATH": str(Path(fs.__file__).parents[1])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(fs.__file__).parents[1]), **environment}
     command = [sys.executable, "-c", PREAMBLE + code, *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
 
@@ -108,9 +113,20 @@ def test_outside_ends_the_process():
         assert run(f"memories[0][{at}]").returncode < 0
 
 
+EXHAUSTIVE = pytest.mark.exhaustive
+# Each vector of a half type is loaded, stored and transposed in ways of its own; other kernels go the same ways.
+A_FEW = "softmax softmax_backward linear weight_grad"
+
+
 @pytest.mark.parametrize(
     "how",
     [
+        f"serial float16 stores {A_FEW}",
+        *(
+            pytest.param(f"serial {half} {regime}", marks=EXHAUSTIVE)
+            for half in ("float16", "bfloat16")
+            for regime in ("stores", "streams", "blocks")
+        ),
         "serial f4 stores",
         "parallel f4 stores",
         "serial f8 stores",
@@ -121,5 +137,15 @@ def test_outside_ends_the_process():
     ],
 )
 def test_every_function(how):
+    if "bfloat16" in how:
+        pytest.importorskip("ml_dtypes")
     done = run(CALLS, *how.split())
+    assert done.returncode == 0, f"ended by signal {-done.returncode} in {done.stderr.splitlines()[-1]}"
+
+
+@EXHAUSTIVE
+@pytest.mark.skipif(not X86, reason="the names are those of x86")
+def test_half_types_without_avx512():
+    """Where no masked load has elements of 16 bits, and no instruction converts."""
+    done = run(CALLS, "serial", "float16", "stores", *A_FEW.split(), NUMBA_CPU_NAME="generic")
     assert done.returncode == 0, f"ended by signal {-done.returncode} in {done.stderr.splitlines()[-1]}"

@@ -60,6 +60,23 @@ def test_inputs(function, layout, arguments, assert_same_bits):
     assert_same_bits(got, want)
 
 
+@pytest.mark.parametrize("layout", [*OUT_LAYOUTS, "other byte order", "a subclass", "read-only"])
+@pytest.mark.parametrize("name", ["softmax", "log_softmax_backward", "cross_entropy_with_grad", "linear"])
+def test_inputs_of_half_types(name, layout, half, arguments, results, assert_same_bits):
+    """Whose kernels get their bits; and their `out`, in any layout, too."""
+    if layout == "other byte order" and half != np.float16:
+        pytest.skip("NumPy knows no other order of these")
+    with np.errstate(all="ignore"):
+        args = relay(arguments(ROWS, CLASSES, np.float32)[name], lambda a: a.astype(half) if a.dtype.kind == "f" else a)
+    want = getattr(fs, name)(**args)
+    given = relay(args, LAYOUTS.get(layout, read_only))
+    assert_same_bits(getattr(fs, name)(**given), want)
+    if layout in OUT_LAYOUTS:
+        out = LAYOUTS[layout](np.zeros_like(results(want)[-1]))
+        assert results(getattr(fs, name)(**given, out=out))[-1] is out
+        assert_same_bits(out, results(want)[-1])
+
+
 @pytest.mark.parametrize("classes", [CLASSES, 130])
 def test_read_only_inputs(function, classes, arguments, assert_same_bits):
     """To Numba they are of another type: a kernel would be compiled anew for each set of them."""
@@ -314,11 +331,11 @@ def test_out_of_one_row(assert_same_bits):
 # Overlap: as if the inputs had been copied first -------------------------------------------------------------------
 
 
-def overlaps():
+def overlaps(dtype=np.float64):
     """Inputs and outs that share memory: (inputs, out), freshly made each."""
 
     def memory(*shape):
-        return np.random.default_rng(0).standard_normal(shape)
+        return np.random.default_rng(0).standard_normal(shape).astype(dtype)
 
     rows = memory(21, CLASSES)
     yield "a row down", rows[:20], rows[1:]
@@ -341,11 +358,14 @@ def overlaps():
 
 
 @pytest.mark.parametrize("case", [name for name, *_ in overlaps()])
+@pytest.mark.parametrize("dtype", [np.float64, np.float16])
 @pytest.mark.parametrize("name", ["softmax", "log_softmax", "first", "second", "both", "cross_entropy", "layer"])
-def test_partial_overlap(name, case, assert_same_bits):
-    z, out = next((z, out) for label, z, out in overlaps() if label == case)
-    g = np.random.default_rng(1).standard_normal(z.shape)
-    square = np.random.default_rng(2).standard_normal((CLASSES, CLASSES))
+def test_partial_overlap(name, case, dtype, assert_same_bits):
+    if dtype == np.float16 and name not in ("softmax", "second", "layer"):
+        pytest.skip("goes the same way, and takes its time to compile")
+    z, out = next((z, out) for label, z, out in overlaps(dtype) if label == case)
+    g = np.random.default_rng(1).standard_normal(z.shape).astype(dtype)
+    square = np.random.default_rng(2).standard_normal((CLASSES, CLASSES)).astype(dtype)
     y = np.arange(len(z)) % CLASSES
     call = {
         "softmax": lambda z, **out: fs.softmax(z, **out),

@@ -16,7 +16,12 @@ OPTIONS_MARKERS = "\n<!-- options:start -->\nyesterday's costs\n<!-- options:end
 MARKERS = "# Title\n\n<!-- benchmarks:start -->\nyesterday's table\n<!-- benchmarks:end -->\n\nThe end.\n"
 GB = 1e9
 LIMITS = {kind: [[2**20, 100 * GB], [2**28, 20 * GB]] for kind in ("read", "in place", "copy")} | {"exps": 1e10}
-ROLES = {"fastsoftmax on one thread": "one thread", "products alone": "yardstick"}
+ROLES = {
+    "fastsoftmax on one thread": "one thread",
+    "products alone": "yardstick",
+    "fastsoftmax (float32)": "float32",
+    "fastsoftmax in place (classes last)": "classes last",
+}
 
 
 def timing(suite, operation, shape, library, seconds, values="spread 3", **option):
@@ -54,6 +59,24 @@ def timings_of_options():
         ("softmax", [32, 10], "an option of another version", 4e-6),
     ]:
         yield timing("options", operation, shape, "fastsoftmax", seconds, option=option)
+
+
+def timings_of_half_types():
+    for library, seconds in [("PyTorch", 0.020), ("fastsoftmax", 0.010), ("fastsoftmax (float32)", 0.015)]:
+        yield timing("half", "softmax", [1024, 32000], library, seconds, dtype="bfloat16")
+    yield timing("half", "softmax", [1024, 32000], "fastsoftmax", 0.012, dtype="float16")
+
+
+def timings_of_layouts():
+    shape = [4, 150, 128, 128]
+    for library, seconds in [
+        ("NumPy", 0.080),
+        ("PyTorch", 0.002),
+        ("fastsoftmax", 0.005),
+        ("fastsoftmax in place", 0.004),
+        ("fastsoftmax in place (classes last)", 0.003),
+    ]:
+        yield timing("layouts", "softmax", shape, library, seconds)
 
 
 def set_timings(results, benchmarks):
@@ -216,6 +239,42 @@ def test_readme_without_the_markers_of_options(results, readme, capsys):
     assert readme.read_text() == MARKERS
 
 
+def test_half_types(results, capsys):
+    set_timings(results, timings_of_half_types())
+    assert report.main([str(results)]) == 0
+    text = capsys.readouterr().out
+    assert "| best peer | PyTorch | float32 | ms |" in text
+    # 2 · 2 · 1,024 · 32,000 bytes in 10 ms; at 20 GB/s they take 6.6 ms.
+    softmax, shape = "`softmax`", "1,024 × 32,000"
+    assert row(text, softmax, f"{shape} bfloat16")[2:] == ["2.0× PyTorch", "2.0×", "1.50×", "10", "13.1", "66 %"]
+    assert row(text, softmax, f"{shape} float16")[2:6] == ["", "", "", "12"]
+    assert "Faster than every other library in all 1 rows." in text
+    assert "bfloat16 and float16, medians" in text
+
+
+def test_layouts(results, capsys):
+    set_timings(results, timings_of_layouts())
+    assert report.main([str(results)]) == 0
+    text = capsys.readouterr().out
+    assert "| operation | shape, classes second | best peer | NumPy | PyTorch | classes last | ms |" in text
+    softmax, shape = "`softmax`", "4 × 150 × 128 × 128"
+    assert row(text, softmax, shape)[2:7] == ["**0.40×** PyTorch", "16×", "**0.40×**", "", "5"]
+    assert row(text, f"{softmax}, in place", shape)[2:7] == ["**0.50×** PyTorch", "20×", "**0.50×**", "0.75×", "4"]
+    assert f"in 0 of 2 rows, slower in: {softmax} {shape} (0.40× PyTorch)" in text
+
+
+@pytest.mark.parametrize(("name", "given"), [("half", timings_of_half_types), ("layouts", timings_of_layouts)])
+def test_suites_of_their_own_fill_sections_of_their_own(results, readme, name, given):
+    markers = f"\n<!-- {name}:start -->\nyesterday's\n<!-- {name}:end -->\n"
+    readme.write_text(MARKERS + markers)
+    set_timings(results, given())
+    assert report.main([str(results), "--readme", str(readme)]) == 0
+    text = readme.read_text()
+    assert text.startswith(MARKERS)
+    assert "yesterday's\n" not in text.removeprefix(MARKERS)
+    assert "| `softmax` |" in text.removeprefix(MARKERS)
+
+
 def test_options_command(capsys):
     assert options.main(["--quick", "--rounds", "1", "--options", "z_loss", "dloss"]) == 0
     text = capsys.readouterr().out
@@ -321,6 +380,7 @@ def test_roofline_is_the_larger_limit():
     assert roofline.least_seconds(LIMITS, "softmax", million) == pytest.approx(1e6 / 1e10)
     in_place = roofline.least_seconds(LIMITS, "cross_entropy_with_grad", (1024, 32_000), in_place=True)
     assert in_place == pytest.approx(8 * 1024 * 32_000 / (20 * GB))
+    assert roofline.work("softmax", (8, 21, 4, 5), "bfloat16") == (2 * 3360, 2 * 3360, 3360)
 
 
 @pytest.mark.parametrize("operation", sorted(fidelity.TABLE.keys() - {"cross_entropy_of_rows"}))

@@ -333,6 +333,27 @@ def test_same_bits_on_any_number_of_threads(dtype, arguments, force, assert_same
             assert_same_bits(a, b, f"{name}, {threads} threads")
 
 
+@pytest.mark.exhaustive
+def test_same_bits_of_half_types_on_any_number_of_threads(arguments, force, assert_same_bits):
+    """Rows in every regime, sums over rows, and products that are rounded when they are done."""
+    calls = [("softmax", {"logits": np.random.default_rng(0).standard_normal((1, 2**21 + 77)).astype(np.float16)})]
+    for rows, classes, names in (
+        (5_003, 10, ["cross_entropy_with_grad", "weight_grad", "bias_grad", "linear_cross_entropy_with_grad"]),
+        (301, 130, ["softmax", "linear", "input_grad", "linear_cross_entropy_with_grad"]),
+    ):
+        for name in names:
+            given = arguments(rows, classes, np.float32, 9)[name]
+            with np.errstate(over="ignore"):
+                given = like(given, lambda array: array.astype(np.float16) if array.dtype.kind == "f" else array)
+            calls.append((name, given))
+    by_threads = on_one_to_five_threads(calls)
+    force("serial")
+    want = [getattr(fs, name)(**args) for name, args in calls]
+    for threads, got in enumerate(by_threads, start=1):
+        for (name, _), a, b in zip(calls, got, want, strict=True):
+            assert_same_bits(a, b, f"{name}, {threads} threads")
+
+
 # What each row has its own of, masks and probabilities and statistics, is in these.
 WITH_OPTIONS = [
     {"softcap": 30.0, "scale": 0.7, "where": "kept", "sample_weight": True, "z_loss": 0.5},

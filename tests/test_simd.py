@@ -13,6 +13,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from fastsoftmax.conversions import stored
 from fastsoftmax.kernels.compiling.jit import probe
 from fastsoftmax.kernels.compiling.numbers import Number
 from fastsoftmax.kernels.gemm import micro_tile
@@ -616,7 +617,7 @@ def memory_after(view, dtype, n):
     space = np.full(len(names) * SIZE + 64, -1, dtype)
     start = -space.ctypes.data % 64 // space.itemsize  # rows at multiples of 64 bytes
     targets = space[start:][: len(names) * SIZE].reshape(-1, SIZE)
-    compiled_memory(view).serial(source, targets, mask, n)
+    compiled_memory(view).serial(stored(source), stored(targets), mask, n)
     return source, mask, dict(zip(names, targets, strict=True))
 
 
@@ -637,6 +638,21 @@ def test_memory(view, name, dtype, assert_same_bits):
         if name != "zeros":  # which pass by the mask
             want = np.where(want == -1, want, seen(want, mask, of_targets))
         assert_same_bits(targets[name], want, f"{name} {n}")
+
+
+@pytest.mark.parametrize("view", ["arrays", pytest.param("views", marks=pytest.mark.exhaustive)])
+def test_memory_of_half_types(view, half, assert_same_bits):
+    """As of float32, rounded once: `test_half_conversions` has the numbers that it takes to tell how."""
+    of_source, of_targets = VIEWS[view]
+    for n in range(35):
+        source, mask, targets = memory_after(view, half, n)
+        source = source.astype(np.float32)
+        for name in operations_of(view):
+            want = np.full(SIZE, -1, np.float32)
+            MEMORY[name][1](seen(source, mask, of_source), want, n)
+            if name != "zeros":
+                want = np.where(want == -1, want, seen(want, mask, of_targets))
+            assert_same_bits(targets[name], want.astype(half), f"{name} {n}")
 
 
 # Masks of bytes as lanes, and how many lanes count
