@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from benchmarks import threads
+from benchmarks.problems import dtype_named
 
 
 class UnavailableError(Exception):
@@ -123,6 +124,15 @@ def _tensor(torch, array):
     if array.dtype.name == "bfloat16":
         return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
     return torch.from_numpy(array)
+
+
+def flat(result):
+    """List the arrays of a nested result, a contender's own ones as NumPy's."""
+    if isinstance(result, tuple | list):
+        return [array for part in result for array in flat(part)]
+    if str(getattr(result, "dtype", "")) == "torch.bfloat16":  # which NumPy cannot take
+        return [result.float().numpy().astype(dtype_named("bfloat16"))]
+    return [np.asarray(result)]
 
 
 def _torch(build, weight_at=None, wrt=0):

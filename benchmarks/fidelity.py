@@ -1,8 +1,8 @@
 """Errors in units in the last place: this library beside the others, on easy logits and on torture.
 
-``python -m benchmarks.fidelity [--readme README.md] [--dtype float64]`` prints the maximum and the mean error of each
-operation and case; the README gets the maxima, the worst over shapes. What is exactly below the smallest normal number
-may come out as zero.
+``python -m benchmarks.fidelity [--readme README.md] [--dtype float64|bfloat16]`` prints the maximum and the mean error
+of each operation and case; the README gets the maxima, the worst over shapes. What is exactly below the smallest normal
+number may come out as zero.
 """
 
 import argparse
@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from ml_dtypes import finfo
 
 from benchmarks.contenders import TABLE
-from benchmarks.dialects import UnavailableError
-from benchmarks.problems import Case, make
+from benchmarks.dialects import UnavailableError, flat
+from benchmarks.problems import Case, dtype_named, make
 from benchmarks.readme import InputError, replace_sections, table
 
 # What is measured, and the operation of the table whose last result it is.
@@ -84,7 +85,7 @@ def ulps(got: np.ndarray, want: np.ndarray) -> np.ndarray:
     >>> ulps(np.float32([1, 1, 0, 0]), np.longdouble([1, 1 + 2**-23, 1e-39, 1])).tolist()
     [0.0, 1.0, 0.0, 8388608.0]
     """
-    tiny = np.finfo(got.dtype).tiny
+    tiny = finfo(got.dtype).tiny
     unit = np.spacing(np.maximum(np.abs(want).astype(got.dtype), tiny)).astype(np.longdouble)
     error = np.abs(got.astype(np.longdouble) - want) / unit
     fine = (got == want) | ((got == 0) & (np.abs(want) < tiny))
@@ -108,9 +109,7 @@ def measure(shape: tuple[int, int], values: str, dtype: type) -> Iterator[Errors
                     result = contender.setup([a.copy() for a in arrays]).run()
                 except UnavailableError:
                     continue
-                while isinstance(result, tuple | list):
-                    result = result[-1]
-                errors = ulps(np.asarray(result), wants[measured])
+                errors = ulps(flat(result)[-1], wants[measured])
                 yield Errors(measured, values, shape, library, errors.max(), errors.mean())
 
 
@@ -164,11 +163,11 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command; bad input gives one line and the status 2."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.fidelity", description=__doc__.splitlines()[0])
     parser.add_argument("--readme", type=Path, help="file with the markers <!-- fidelity:start --> and :end")
-    parser.add_argument("--dtype", choices=["float32", "float64"], default="float32")
+    parser.add_argument("--dtype", choices=["float32", "float64", "bfloat16"], default="float32")
     args = parser.parse_args(argv)
-    dtype = getattr(np, args.dtype)
+    dtype = dtype_named(args.dtype).type
     try:
-        if np.finfo(np.longdouble).nmant <= np.finfo(dtype).nmant + 10:
+        if np.finfo(np.longdouble).nmant <= finfo(dtype).nmant + 10:
             raise InputError(f"long double has too few digits here to judge {args.dtype}")
         cases = [(shape, values) for shape in _SHAPES for group in _GROUPS.values() for values in group]
         errors = [e for case in cases for e in measure(*case, dtype)]

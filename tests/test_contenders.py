@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks import options, test_half, test_layouts
 from benchmarks.contenders import IN_PLACE, OURS, TABLE, TWINS
-from benchmarks.dialects import UnavailableError, axis_of
+from benchmarks.dialects import UnavailableError, axis_of, flat
 from benchmarks.problems import INPUTS, VALUES, Case, dtype_named, has_features, make
 from benchmarks.test_options import cases as cases_of_suite
 from benchmarks.test_options import fits
@@ -47,15 +47,6 @@ def expected(operation, arrays):
     if operation == "cross_entropy_of_rows":
         return reference.cross_entropy(*arrays, reduction="none")
     return getattr(reference, operation)(*arrays, **axis_of(arrays[0]))
-
-
-def flat(result):
-    """List the arrays of a nested result."""
-    if isinstance(result, tuple | list):
-        return [array for part in result for array in flat(part)]
-    if str(getattr(result, "dtype", "")) == "torch.bfloat16":  # which NumPy cannot take
-        return [result.float().numpy().astype(dtype_named("bfloat16"))]
-    return [np.asarray(result)]
 
 
 @pytest.mark.parametrize(("case", "library"), list(rows()))

@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks import fidelity, options, report, roofline
 from benchmarks.dialects import Call
+from benchmarks.problems import dtype_named
 from benchmarks.readme import table
 from benchmarks.round_robin import time_calls
 
@@ -450,6 +451,13 @@ def test_fidelity_of_one_case():
     mine = {e.measured: e.largest for e in errors if e.library == "fastsoftmax"}
     assert mine.keys() == {"softmax", "log_softmax", "logsumexp", "loss", "dlogits"}
     assert max(mine.values()) < 4
+
+
+def test_fidelity_of_a_half_type():
+    errors = list(fidelity.measure((64, 10), "spread 3", dtype_named("bfloat16").type))
+    mine = {e.measured: e.largest for e in errors if e.library == "fastsoftmax"}
+    assert mine.keys() == {"softmax", "log_softmax", "logsumexp", "loss", "dlogits"}
+    assert 0.4 < max(mine.values()) < 0.501
 
 
 def test_fidelity_needs_markers(tmp_path, capsys, monkeypatch):
