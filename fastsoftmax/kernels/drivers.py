@@ -16,7 +16,7 @@ from .rows.bundles import Bundle, empty_lanes, to_lanes
 from .rows.logits import has_slope, view_lanes
 from .rows.options import is_ignored, leave_out, skips
 from .rows.passes import Place, Range, Row, row_max, row_range
-from .rows.planes import neighbours, planes_to_strip, rows_before_a_line, rows_of_a_strip, strip_to_planes
+from .rows.planes import planes_to_strip, rows_from, rows_of_a_strip, strip_to_planes
 from .rows.streamed import Pending, stream_row
 from .simd.memory import finish_streams
 from .simd.vector import lanes_of
@@ -152,10 +152,9 @@ def bundled_rows(do_bundle, args, logits, n_classes, rows, offset=0):
 
 @staged
 def spatial_run(planes, like):
-    """Choose how many rows a thread takes at a time: whole strips, or all of some images."""
+    """Choose how many rows a thread takes at a time: whole strips."""
     strip = rows_of_a_strip(like, planes.n_classes)
-    size = max(1, SPATIAL_SIZE // (planes.n_classes * strip)) * strip
-    return size if size < planes.n_inner else size // planes.n_inner * planes.n_inner
+    return max(1, SPATIAL_SIZE // (planes.n_classes * strip)) * strip
 
 
 @staged
@@ -169,19 +168,15 @@ def spatial_bundles(do_bundle, args, logits, planes, by_vectors, out, rows):
     strip = np.empty(most * n_classes, logits.dtype)
     room = np.empty(n_classes * width, logits.dtype) if has_slope(logits) else None
     while row < rows.last:
-        found = neighbours(planes, row, min(most, rows.last - row))
-        if out is not None:
-            head = rows_before_a_line(out, found)
-            if head:
-                found = neighbours(planes, row, head)
-        planes_to_strip(logits, found, n_classes, strip)
-        for i in range(0, found.n_rows, width):
+        n_rows = rows_from(planes, row, min(most, rows.last - row), out)
+        planes_to_strip(logits, planes, row, n_rows, strip)
+        for i in range(0, n_rows, width):
             lanes = view_lanes(strip.view(i * n_classes, (n_classes * width,)), logits)
-            n_rows = min(width, found.n_rows - i)
-            do_bundle(args, lanes, Bundle(row + i, n_rows, n_classes, logits, row + i, True, by_vectors, room))
+            count = min(width, n_rows - i)
+            do_bundle(args, lanes, Bundle(row + i, count, n_classes, logits, row + i, True, by_vectors, room))
         if out is not None:
-            strip_to_planes(strip, found, n_classes, out)
-        row += found.n_rows
+            strip_to_planes(strip, planes, row, n_rows, out)
+        row += n_rows
     finish_streams()
 
 

@@ -19,7 +19,7 @@ from .rows.bundles import empty_lanes
 from .rows.few import logsumexp_by_vectors
 from .rows.logits import view_lanes, view_logits
 from .rows.options import LogitOptions, LogProbOptions, LossArgs, LossOptions
-from .rows.planes import Planes, neighbours, planes_to_strip, rows_of_a_strip, strip_to_planes
+from .rows.planes import Planes, planes_to_strip, rows_from, rows_of_a_strip, strip_to_planes
 from .rows.slow_path import careful_logsumexp
 from .simd.convert import demote
 from .simd.memory import finish_streams, store, store_first
@@ -201,11 +201,11 @@ def _backward_bundles(do_lanes, values, grads, planes, out, rows):
     most = rows_of_a_strip(values, n_classes)
     strip, grads_strip = np.empty(most * n_classes, values.dtype), np.empty(most * n_classes, values.dtype)
     while row < rows.last:
-        found = neighbours(planes, row, min(most, rows.last - row))
-        planes_to_strip(values, found, n_classes, strip)
-        planes_to_strip(grads, found, n_classes, grads_strip)
-        for i in range(0, found.n_rows, width):
+        n_rows = rows_from(planes, row, min(most, rows.last - row), out)
+        planes_to_strip(values, planes, row, n_rows, strip)
+        planes_to_strip(grads, planes, row, n_rows, grads_strip)
+        for i in range(0, n_rows, width):
             do_lanes(strip[i * n_classes :], grads_strip[i * n_classes :], n_classes)
-        strip_to_planes(strip, found, n_classes, out)
-        row += found.n_rows
+        strip_to_planes(strip, planes, row, n_rows, out)
+        row += n_rows
     finish_streams()

@@ -8,6 +8,8 @@ and memory is slow to read and to write that.
 
 from typing import NamedTuple
 
+import numpy as np
+
 from ..compiling.numbers import Number
 from ..compiling.staging import staged
 from ..simd.memory import load, load_first, prefetch, store, store_first, stream, unaligned
@@ -54,14 +56,6 @@ def neighbours(planes, row, most):
 
 
 @staged
-def rows_before_a_line(out, rows):
-    """Count the rows before those whose results begin a line of the cache; 0 if that makes no difference."""
-    if rows.streams & (rows.out_step % lanes_of(out) == 0):
-        return min(unaligned(out, rows.out_at), rows.n_rows)
-    return 0
-
-
-@staged
 def rows_of_a_strip(like, n_classes):
     """Choose how many rows are copied at a time: whole bundles, as many as a second-level cache has room for."""
     width = lanes_of(like)
@@ -69,47 +63,97 @@ def rows_of_a_strip(like, n_classes):
 
 
 @staged
-def planes_to_strip(array, rows, n_classes, strip):
+def rows_from(planes, row, most, out):
+    """Choose how many rows from one on to copy next: up to so many, or those before the first that begins a line.
+
+    That is where the result is written past the caches, and rows of all classes begin lines alike.
+    """
+    count = most
+    if out is not None:
+        left = unaligned(out, neighbours(planes, row, most).out_at)
+        if planes.streams & (planes.out_class_step % lanes_of(out) == 0) & (left > 0):
+            count = min(left, most)
+    return count
+
+
+@staged
+def planes_to_strip(array, planes, first, n_rows, strip):
     """Copy rows into lanes, one bundle behind the other; lanes without a row hold zeros."""
+    done = np.intp(0)
+    while done < n_rows:
+        rows = neighbours(planes, first + done, n_rows - done)
+        _copy_in(array, rows, done, planes.n_classes, strip)
+        done += rows.n_rows
+
+
+@staged
+def strip_to_planes(strip, planes, first, n_rows, out):
+    """Copy lanes back into rows."""
+    done = np.intp(0)
+    while done < n_rows:
+        rows = neighbours(planes, first + done, n_rows - done)
+        _copy_out(strip, rows, done, planes.n_classes, out)
+        done += rows.n_rows
+
+
+class _Parts(NamedTuple):
+    """Neighbours in a strip: those that fill the last bundle, whole bundles from there on, and what is left."""
+
+    lane: Number  # of the last bundle, which is next
+    head: Number  # how many go there
+    whole: Number  # how many there are with those in whole bundles
+
+
+@staged
+def _parts(rows, done, width):
+    lane = done % width
+    head = min(width - lane, rows.n_rows) if lane else 0
+    return _Parts(lane, head, head + (rows.n_rows - head) // width * width)
+
+
+@staged
+def _copy_in(array, rows, done, n_classes, strip):
+    """Copy neighbours to where the rows that are done end."""
     width = lanes_of(strip)
-    whole = rows.n_rows // width * width
+    parts = _parts(rows, done, width)
     for j in range(n_classes):
         at, target = rows.at + j * rows.step, j * width
-        for i in range(0, whole, width):
+        if parts.head:
+            place = (done - parts.lane) * n_classes + target + parts.lane
+            store_first(strip, place, parts.head, load_first(array, at, parts.head, 0.0))
+        for i in range(parts.head, parts.whole, width):
             prefetch(array, at + i + rows.n_rows)
-            store(strip, i * n_classes + target, load(array, at + i))
-        if whole < rows.n_rows:
-            store(strip, whole * n_classes + target, load_first(array, at + whole, rows.n_rows - whole, 0.0))
+            store(strip, (done + i) * n_classes + target, load(array, at + i))
+        if parts.whole < rows.n_rows:
+            z = load_first(array, at + parts.whole, rows.n_rows - parts.whole, 0.0)
+            store(strip, (done + parts.whole) * n_classes + target, z)
 
 
 @staged
-def strip_to_planes(strip, rows, n_classes, out):
-    """Copy lanes back into rows."""
+def _copy_out(strip, rows, done, n_classes, out):
+    """Copy neighbours back; past the caches what can be: whole bundles that begin lines."""
     width = lanes_of(strip)
-    aligned = (unaligned(out, rows.out_at) == 0) & (rows.out_step % width == 0) & (rows.n_rows % width == 0)
-    if rows.streams & aligned:
-        _stream_strip(strip, rows, n_classes, out)
+    parts = _parts(rows, done, width)
+    in_lines = (unaligned(out, rows.out_at) == 0) & (rows.out_step % width == 0)
+    if rows.streams & in_lines & (parts.lane == 0) & (parts.whole == rows.n_rows):
+        for j in range(n_classes):
+            at, source = rows.out_at + j * rows.out_step, done * n_classes + j * width
+            for i in range(0, parts.whole, width):
+                stream(out, at + i, load(strip, i * n_classes + source))
     else:
-        _store_strip(strip, rows, n_classes, out)
+        _store_out(strip, rows, parts, done, n_classes, out)
 
 
 @staged
-def _store_strip(strip, rows, n_classes, out):
-    width = lanes_of(strip)
-    whole = rows.n_rows // width * width
-    for j in range(n_classes):
-        at, source = rows.out_at + j * rows.out_step, j * width
-        for i in range(0, whole, width):
-            store(out, at + i, load(strip, i * n_classes + source))
-        if whole < rows.n_rows:
-            store_first(out, at + whole, rows.n_rows - whole, load(strip, whole * n_classes + source))
-
-
-@staged
-def _stream_strip(strip, rows, n_classes, out):
-    """Write past the caches."""
+def _store_out(strip, rows, parts, done, n_classes, out):
     width = lanes_of(strip)
     for j in range(n_classes):
         at, source = rows.out_at + j * rows.out_step, j * width
-        for i in range(0, rows.n_rows, width):
-            stream(out, at + i, load(strip, i * n_classes + source))
+        if parts.head:
+            place = (done - parts.lane) * n_classes + source + parts.lane
+            store_first(out, at, parts.head, load_first(strip, place, parts.head, 0.0))
+        for i in range(parts.head, parts.whole, width):
+            store(out, at + i, load(strip, (done + i) * n_classes + source))
+        if parts.whole < rows.n_rows:
+            value = load(strip, (done + parts.whole) * n_classes + source)
+            store_first(out, at + parts.whole, rows.n_rows - parts.whole, value)
