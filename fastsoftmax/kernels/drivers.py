@@ -152,9 +152,9 @@ def bundled_rows(do_bundle, args, logits, n_classes, rows, offset=0):
 
 @staged
 def spatial_run(planes, like):
-    """Choose how many rows a thread takes at a time: whole strips."""
+    """Choose how many rows a thread takes at a time: whole strips, and some runs for each of many threads."""
     strip = rows_of_a_strip(like, planes.n_classes)
-    return max(1, SPATIAL_SIZE // (planes.n_classes * strip)) * strip
+    return max(1, min(SPATIAL_SIZE // (planes.n_classes * strip), planes.n_rows // (strip * FEWEST_RUNS))) * strip
 
 
 @staged
