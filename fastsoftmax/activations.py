@@ -232,6 +232,8 @@ def _over_axes(
     """Take several axes for one, and put its classes back where they were."""
     first = found[0]
     rows = _over_axis(kernels, 1, None, [arrays.rows_of_axes(array, axes) for array in found], given)
+    if first.itemsize == 2:
+        rows = rows.view(first.dtype)
     ends = range(first.ndim - len(axes), first.ndim)
     result = np.moveaxis(rows.reshape(np.moveaxis(first, axes, ends).shape), ends, axes)
     return arrays.settle(result, out)

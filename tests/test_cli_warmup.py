@@ -220,7 +220,7 @@ def asked_for(monkeypatch):
         ([], ["float32", "float64"]),
         (["--dtype", "float32"], ["float32"]),
         (["--dtype", "float64"], ["float64"]),
-        (["--dtype", "bfloat16"], ["bfloat16"]),
+        (["--dtype", "bfloat16"], ["bfloat16", "float32"]),
     ],
 )
 def test_dtypes(argv, dtypes, asked_for):

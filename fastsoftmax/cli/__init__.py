@@ -78,7 +78,11 @@ def _add_warmup(commands: "argparse._SubParsersAction[_Parser]") -> None:
     )
     parser.set_defaults(run=warmup.run, parser=parser)
     add = parser.add_argument
-    add("--dtype", choices=warmup.DTYPES, help="only for arrays of this dtype (default: float32 and float64)")
+    add(
+        "--dtype",
+        choices=warmup.DTYPES,
+        help="only for arrays of this dtype, and what half types need of float32 (default: float32 and float64)",
+    )
     add("--report", action="store_true", help="print what each kernel took to compile, dearest first")
     add("--into", type=Path, metavar="FOLDER", help="keep them there; processes read it as NUMBA_CACHE_DIR")
     add(

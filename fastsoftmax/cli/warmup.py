@@ -44,6 +44,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _dtypes(args: argparse.Namespace) -> Sequence[str]:
+    if args.dtype in STORED:  # some of what half types ask for runs in float32
+        return args.dtype, "float32"
     return (args.dtype,) if args.dtype else _USUAL
 
 
