@@ -1,5 +1,6 @@
 """Classes that do not lie next to each other, such as those of images, without a copy: see `kernels.rows.planes`."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -54,10 +55,11 @@ def prepare(
     """
     if given is not None and not given.values.keys().isdisjoint(("where", "label_probs")):
         return None
-    layouts = {_layout_of(array, axis) for array in inputs}
-    layout = layouts.pop()
-    out_layout = layout if result is None else _layout_of(result, axis)
-    if layouts or layout is None or out_layout is None:
+    layouts = _in_step([_layout_of(array, axis) for array in ([*inputs] if result is None else [*inputs, result])])
+    if layouts is None or (result is not None and _overlaps_itself(layouts[-1])):
+        return None
+    layout, out_layout = layouts[0], layouts[-1]
+    if any(each != layout for each in layouts[1 : len(inputs)]):
         return None
     kernel = kernels.choose_spatial(stored(inputs[0]).dtype, layout.n_classes)
     if kernel is None:
@@ -69,7 +71,8 @@ def prepare(
 
 def result_for(out: Array | None, inputs: Sequence[Array], axis: int, others: Sequence[Array] = ()) -> Array:
     """Give the array that a kernel writes to: `out`, where it can write there itself, or a new one."""
-    if out is not None and _layout_of(out, axis) is not None:
+    layout = None if out is None else _layout_of(out, axis)
+    if out is not None and layout is not None and not _overlaps_itself(layout):
         shared = [array for array in inputs if array is not out and np.may_share_memory(array, out)]
         are_out = all(array.ctypes.data == out.ctypes.data and array.strides == out.strides for array in shared)
         if are_out and not any(np.may_share_memory(array, out) for array in others):
@@ -97,6 +100,27 @@ def _layout_of(array: Array, axis: int) -> Layout | None:
     if shape[axis] > 1 and steps[axis] == 0:
         return None
     return Layout(n_outer * n_inner, shape[axis], n_inner, outer_step, steps[axis])
+
+
+def _in_step(found: list[Layout | None]) -> list[Layout] | None:
+    """Give layouts of one shape the same number of rows next to each other, the least; None where that cannot be."""
+    layouts = [layout for layout in found if layout is not None]
+    if len(layouts) < len(found):
+        return None
+    least = min(layout.n_inner for layout in layouts)
+    if any(least < layout.n_inner < layout.n_rows for layout in layouts):
+        return None
+    return [
+        layout if layout.n_inner == least else layout._replace(n_inner=least, outer_step=least) for layout in layouts
+    ]
+
+
+def _overlaps_itself(layout: Layout) -> bool:
+    """Whether two places of an array are one in memory."""
+    n_outer = layout.n_rows // layout.n_inner
+    axes = [(1, layout.n_inner), (layout.class_step, layout.n_classes), (layout.outer_step, n_outer)]
+    axes = sorted((step, length) for step, length in axes if length > 1)
+    return any(step < before * length for (before, length), (step, _) in itertools.pairwise(axes))
 
 
 def _span(array: Array) -> Array:
