@@ -120,7 +120,7 @@ def _overlaps_itself(layout: Layout) -> bool:
     n_outer = layout.n_rows // layout.n_inner
     axes = [(1, layout.n_inner), (layout.class_step, layout.n_classes), (layout.outer_step, n_outer)]
     axes = sorted((step, length) for step, length in axes if length > 1)
-    return any(step < before * length for (before, length), (step, _) in itertools.pairwise(axes))
+    return any(not before or step < before * length for (before, length), (step, _) in itertools.pairwise(axes))
 
 
 def _span(array: Array) -> Array:

@@ -75,6 +75,9 @@ if regime == "streams":
 if regime == "blocks":
     tuning.BLOCKED_BYTES = 0
 threads.run = lambda kernel, elements, *args: getattr(kernel, twin)(*args)
+"""
+
+ROWS = """
 rows = (1, 3, 16, 35, 130) if twin == "serial" else (3, 130)  # threads take their time to wake up
 classes = (1, 7, 8, 9, 15, 16, 17, 31, 33, 63, 64, 65, 127, 130, 300)
 for name in fs.__all__:
@@ -97,6 +100,41 @@ for name in fs.__all__:
             getattr(fs, name)(**{**args, **options, **given})
         if weights and at_end:
             getattr(fs, name)(**args, **options, **weights, label_smoothing=0.1, z_loss=0.1)
+"""
+
+# Classes on axis 1 of images, and Fortran order, in which all rows lie next to each other.
+ON_AN_AXIS = """
+names = "softmax log_softmax logsumexp softmax_backward log_softmax_backward cross_entropy cross_entropy_with_grad"
+sizes = [(1, 8), (3, 8), (3, 16), (2, 17), (3, 49), (1, 128), (3, 128), (2, 150)]
+sizes = sizes if twin == "serial" else sizes[-2:]
+classes = (1, 2, 15, 16, 17, 31, 33, 63, 64, 65, 127, 130, 300)
+
+def on_an_axis(args, images, inner, layout):
+    # The same memory, taken for an array whose classes lie otherwise.
+    moved = {"axis": -1 if layout == "Fortran" else 1}
+    for key, a in args.items():
+        if a.ndim == 2:
+            n_classes = a.shape[1]
+            a = a.reshape(n_classes, -1).T if layout == "Fortran" else a.reshape(images, n_classes, inner)
+        elif key != "class_weight" and layout != "Fortran":
+            a = a.reshape(images, inner)
+        moved[key] = a
+    return moved
+
+for name in names.split():
+    for (images, inner), n_classes, layout, at_end in itertools.product(
+        sizes, classes, ("axis 1", "Fortran"), (False, True)
+    ):
+        print(name, images, inner, n_classes, layout, "at the end" if at_end else "at the start", file=sys.stderr)
+        args = arrays(name, images * inner, 1, n_classes, np.dtype(dtype))
+        args = {key: a for key, a in args.items() if key not in ("where", "probabilities")}
+        args = {argument: place(a, memory, at_end) for (argument, a), memory in zip(args.items(), memories)}
+        args = on_an_axis(args, images, inner, layout)
+        options = {"reduction": "none"} if "labels" in args else {}
+        weights = {key: args.pop(key) for key in ("class_weight", "sample_weight") if key in args}
+        getattr(fs, name)(**args, **options)
+        if weights:
+            getattr(fs, name)(**args, **options, **weights, softcap=5.0, return_stats=True)
 """
 
 
@@ -139,7 +177,31 @@ A_FEW = "softmax softmax_backward linear weight_grad"
 def test_every_function(how):
     if "bfloat16" in how:
         pytest.importorskip("ml_dtypes")
-    done = run(CALLS, *how.split())
+    done = run(CALLS + ROWS, *how.split())
+    assert done.returncode == 0, f"ended by signal {-done.returncode} in {done.stderr.splitlines()[-1]}"
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        "serial f4 stores",
+        "serial f4 streams",
+        *(
+            pytest.param(how, marks=EXHAUSTIVE)
+            for how in (
+                "serial f8 stores",
+                "serial f8 streams",
+                "parallel f4 streams",
+                "serial float16 stores",
+                "serial bfloat16 stores",
+            )
+        ),
+    ],
+)
+def test_classes_on_an_axis(how):
+    if "bfloat16" in how:
+        pytest.importorskip("ml_dtypes")
+    done = run(CALLS + ON_AN_AXIS, *how.split())
     assert done.returncode == 0, f"ended by signal {-done.returncode} in {done.stderr.splitlines()[-1]}"
 
 
@@ -147,5 +209,7 @@ def test_every_function(how):
 @pytest.mark.skipif(not X86, reason="the names are those of x86")
 def test_half_types_without_avx512():
     """Where no masked load has elements of 16 bits, and no instruction converts."""
-    done = run(CALLS, "serial", "float16", "stores", *A_FEW.split(), NUMBA_CPU_NAME="generic")
+    done = run(CALLS + ROWS, "serial", "float16", "stores", *A_FEW.split(), NUMBA_CPU_NAME="generic")
+    assert done.returncode == 0, f"ended by signal {-done.returncode} in {done.stderr.splitlines()[-1]}"
+    done = run(CALLS + ON_AN_AXIS, "serial", "float16", "stores", NUMBA_CPU_NAME="generic")
     assert done.returncode == 0, f"ended by signal {-done.returncode} in {done.stderr.splitlines()[-1]}"

@@ -31,6 +31,50 @@ def test_in_place(name, shape):
     assert peak_of(getattr(fs, name), z, *labels, out=z) < z.nbytes / 10
 
 
+# In a process of its own: what kernels allocate is not NumPy's, and only the most that a process ever held is known.
+ON_AN_AXIS = """
+import sys
+from pathlib import Path
+import numpy as np
+import fastsoftmax as fs
+from test_memory import peak_of
+
+def most():
+    return next(int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line)
+
+def calls(classes, shape):
+    # Not of zeros, which are no memory before something is written there.
+    z, out = np.ones((2, 4, classes, *shape), np.float32)
+    y, lse = np.ones((4, *shape), np.int64), np.ones((4, *shape), np.float32)
+    for function in (fs.softmax, fs.log_softmax):
+        yield z, function, (z,), out
+    for function in (fs.softmax_backward, fs.log_softmax_backward):
+        yield z, function, (z, z), out
+    yield z, fs.logsumexp, (z,), lse
+    yield z, fs.cross_entropy_with_grad, (z, y), out
+    yield z, fs.cross_entropy_with_grad, (z, y), z
+
+classes = int(sys.argv[1])
+side = int((2**24 / 4 / classes) ** 0.5)  # 64 MB in all
+for _, function, args, out in calls(classes, (64, 64)):  # which compiles them, and launches threads
+    function(*args, axis=1, out=out)
+for z, function, args, out in calls(classes, (side, side)):
+    before = most()
+    arrays = peak_of(function, *args, axis=1, out=out)
+    print(function.__name__, z.nbytes, arrays, 1024 * (most() - before))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no /proc here")
+@pytest.mark.parametrize("classes", [100, 150])
+def test_classes_on_an_axis(classes, run_python):
+    """No copy of the array, neither one of NumPy's nor one that a kernel makes."""
+    for line in run_python("-c", ON_AN_AXIS, str(classes)).splitlines():
+        name, size, *held = line.split()
+        assert int(size) > 6e7
+        assert max(map(int, held)) < 4e6, name
+
+
 @pytest.mark.parametrize(("rows", "classes"), [(2000, 40), (8000, 500)])
 @pytest.mark.parametrize("name", ["linear_cross_entropy", "linear_cross_entropy_with_grad"])
 def test_linear_head(name, rows, classes):

@@ -302,6 +302,12 @@ def on_one_to_five_threads(calls):
     return by_threads
 
 
+def on_axis_1(arguments):
+    """Arguments of a function of rows, as four images with the classes on axis 1."""
+    images = like(arguments, lambda array: array.reshape(4, -1, *array.shape[1:]))
+    return {**like(images, lambda array: np.moveaxis(array, -1, 1).copy() if array.ndim == 3 else array), "axis": 1}
+
+
 # Not all in float64: each parallel kernel takes seconds to compile.
 IN_FLOAT64 = ["softmax", "logsumexp", "cross_entropy_with_grad", "linear_cross_entropy_with_grad"]
 
@@ -325,6 +331,12 @@ def test_same_bits_on_any_number_of_threads(dtype, arguments, force, assert_same
         for reduction in ("mean", "sum")
         if name.startswith("cross_entropy") and name in some
     ]
+    for rows, classes in ((5_004, 21), (604, 130)):
+        calls += [
+            (name, on_axis_1(args))
+            for name, args in arguments(rows, classes, dtype).items()
+            if name in some and name in ROW_BY_ROW
+        ]
     by_threads = on_one_to_five_threads(calls)
     force("serial")
     want = [getattr(fs, name)(**args) for name, args in calls]

@@ -8,7 +8,7 @@ from ..simd.reduce import greatest_lane
 from ..simd.vector import lanes_of, magnitude, splat, where_equal, where_greater
 from ..vecmath.quotient import LEAST_NEAR_QUOTIENT, NO_HEADROOM, least_quotient, multiply, multiply_near, quotient_of
 from .bundles import IGNORED, empty_lanes
-from .few import BundleSums, finish_lanes, lanes_exp_sum, lanes_position, lanes_range, skip_of_top, with_ties
+from .few import BundleSums, finish_lanes, lanes_exp_sum, lanes_position, lanes_range
 from .gradient import LaneGradient, class_gradient
 from .logits import exp_logit, exp_top, has_slope, in_units, logit, scale_of, wide_gap, wide_top
 from .loss import RowSums, leaves_out_top, row_loss
@@ -25,11 +25,8 @@ def cross_entropy_lanes(lanes, bundle, labels, options, exps, spread):
     scale, places = scale_of(lanes, m), demote(labels, m)
     if bundle.by_vectors and has_stats(options):  # which rows that are ignored have of any class: see `label_of`
         places = where_equal(places, splat(places, IGNORED), splat(places, 0.0), places)
-    skip, ties = skip_of_top(lanes, bundle, m) if leaves_out_top(options) else (places, None)
-    prediction = None
-    if has_stats(options):
-        first = lanes_position(lanes, n_classes, m) if skip is None else skip
-        prediction = predict_lanes(lanes, n_classes, m, first)
+    skip = lanes_position(lanes, n_classes, m) if leaves_out_top(options) else places
+    prediction = predict_lanes(lanes, n_classes, m, skip) if has_stats(options) else None
     asked = BundleSums(places, skip, m, options, spread, bundle.by_vectors)
     sums = lanes_exp_sum(lanes, n_classes, asked, near, scale, exps)
     labelled = has_label(options)
@@ -39,7 +36,7 @@ def cross_entropy_lanes(lanes, bundle, labels, options, exps, spread):
         in_units(lanes, wide_gap(scale, label)) if labelled else None,
         promote(exp_top(scale)),
         promote(exp_logit(label, scale)) if labelled else None,
-        with_ties(lane_sums(sums.others), ties, scale),
+        lane_sums(sums.others),
         None if sums.w_label is None else promote(sums.w_label),
         None if sums.shortfall is None else in_units(lanes, lane_sums(sums.shortfall)),
         None if sums.weight is None else lane_sums(sums.weight),
