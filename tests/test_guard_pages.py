@@ -166,7 +166,7 @@ A_FEW = "softmax softmax_backward linear weight_grad"
             for regime in ("stores", "streams", "blocks")
         ),
         "serial f4 stores",
-        "parallel f4 stores",
+        pytest.param("parallel f4 stores", marks=EXHAUSTIVE),  # the same machine code, and threads are slow to wake up
         "serial f8 stores",
         "serial f4 streams",
         "serial f8 streams",
