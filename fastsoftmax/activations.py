@@ -151,9 +151,7 @@ def logsumexp(
         arrays.check_out(out, shape, array.dtype)
     given = _options(array, axes, (scale, where)) if scale is not None or where is not None else None
     rows = call = None
-    if axes == (1,) and array.ndim == 2 and array.itemsize != 2 and array.flags.carray:
-        rows = array  # what a small call would notice
-    elif len(axes) == 1 and array.size:
+    if len(axes) == 1 and array.size:
         rows = arrays.rows_in_place(array, axes[0])
         call = None if rows is not None else spatial.prepare(operations.LOGSUMEXP, [array], axes[0], given)
     if call:
@@ -164,8 +162,7 @@ def logsumexp(
         lse = np.empty(len(rows), array.dtype)
         if rows.shape[1]:
             kernel = operations.LOGSUMEXP.choose([rows], lse)
-            result = lse if lse.itemsize != 2 else conversions.stored(lse)
-            threads.run(given.bound(kernel) if given else kernel, rows.size, rows, result)
+            threads.run(given.bound(kernel) if given else kernel, rows.size, rows, conversions.stored(lse))
         else:
             lse[...] = -np.inf
     if out is None:

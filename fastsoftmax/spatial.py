@@ -1,7 +1,6 @@
 """Classes that do not lie next to each other, such as those of images, without a copy: see `kernels.rows.planes`."""
 
 import itertools
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -12,6 +11,7 @@ from fastsoftmax.conversions import Array, stored
 from fastsoftmax.kernels import tuning
 from fastsoftmax.kernels.compiling.jit import Bound, Kernel
 from fastsoftmax.kernels.regimes import RowKernels
+from fastsoftmax.kernels.rows.planes import Planes
 from fastsoftmax.options import Options
 
 # Fewer rows next to each other would leave most of a vector empty.
@@ -33,17 +33,18 @@ class Call(NamedTuple):
 
     kernel: Kernel | Bound
     inputs: list[Array]
-    planes: tuple[int, ...]
+    planes: Planes
     results: list[Array]
 
     @property
     def n_rows(self) -> int:
         """How many rows there are."""
-        return self.planes[0]
+        return self.planes.n_rows
 
     def run(self, *rest: object) -> None:
         """Run it, on what it takes between its planes and the result."""
-        threads.run(self.kernel, math.prod(self.planes[:2]), *self.inputs, *self.planes, *rest, *self.results)
+        elements = self.planes.n_rows * self.planes.n_classes
+        threads.run(self.kernel, elements, *self.inputs, *self.planes, *rest, *self.results)
 
 
 def prepare(
@@ -64,7 +65,8 @@ def prepare(
     kernel = kernels.choose_spatial(stored(inputs[0]).dtype, layout.n_classes)
     if kernel is None:
         return None
-    planes = (*layout, out_layout.outer_step, out_layout.class_step, result is not None and _streams(inputs, result))
+    streams = result is not None and _streams(inputs, result)
+    planes = Planes(*layout, out_layout.outer_step, out_layout.class_step, streams)
     bound = given.bound(kernel) if given else kernel
     return Call(bound, [_span(array) for array in inputs], planes, [] if result is None else [_span(result)])
 

@@ -158,26 +158,44 @@ def spatial_run(planes, like):
 
 
 @staged
-def spatial_bundles(do_bundle, args, logits, planes, by_vectors, out, rows):
-    """Go likewise through rows whose classes do not lie next to each other: see `rows.planes`.
+def spatial_strips(do_strip, args, arrays, planes, out, rows):
+    """Go through rows whose classes do not lie next to each other, some bundles of them at a time: see `rows.planes`.
 
-    do_bundle(args, lanes, bundle) leaves the result in the lanes; it goes to `out`, if that is not None.
+    do_strip(args, strips, planes, row, n_rows) takes a strip of each array, and leaves the result in the first: it goes
+    to `out`, if that is not None.
     """
-    n_classes, width, row = planes.n_classes, lanes_of(logits), rows.first
-    most = rows_of_a_strip(logits, n_classes)
-    strip = np.empty(most * n_classes, logits.dtype)
-    room = np.empty(n_classes * width, logits.dtype) if has_slope(logits) else None
+    most, row = rows_of_a_strip(arrays[0], planes.n_classes), rows.first
+    strips = ()
+    for k in range(len(arrays)):
+        strips = (*strips, np.empty(most * planes.n_classes, arrays[k].dtype))
     while row < rows.last:
         n_rows = rows_from(planes, row, min(most, rows.last - row), out)
-        planes_to_strip(logits, planes, row, n_rows, strip)
-        for i in range(0, n_rows, width):
-            lanes = view_lanes(strip.view(i * n_classes, (n_classes * width,)), logits)
-            count = min(width, n_rows - i)
-            do_bundle(args, lanes, Bundle(row + i, count, n_classes, logits, row + i, True, by_vectors, room))
+        for k in range(len(arrays)):
+            planes_to_strip(arrays[k], planes, row, n_rows, strips[k])
+        do_strip(args, strips, planes, row, n_rows)
         if out is not None:
-            strip_to_planes(strip, planes, row, n_rows, out)
+            strip_to_planes(strips[0], planes, row, n_rows, out)
         row += n_rows
     finish_streams()
+
+
+@staged
+def spatial_bundles(do_bundle, args, logits, planes, by_vectors, out, rows):
+    """Go through such rows a bundle at a time: do_bundle(args, lanes, bundle) leaves the result in the lanes."""
+    size = planes.n_classes * lanes_of(logits)
+    room = np.empty(size, logits.dtype) if has_slope(logits) else None
+    given = do_bundle, args, logits, by_vectors, room
+    spatial_strips(_bundles_of_strip, given, (logits,), planes, out, rows)
+
+
+@staged
+def _bundles_of_strip(given, strips, planes, row, n_rows):
+    do_bundle, args, logits, by_vectors, room = given
+    n_classes, width = planes.n_classes, lanes_of(logits)
+    for i in range(0, n_rows, width):
+        lanes = view_lanes(strips[0].view(i * n_classes, (n_classes * width,)), logits)
+        count = min(width, n_rows - i)
+        do_bundle(args, lanes, Bundle(row + i, count, n_classes, logits, row + i, True, by_vectors, room))
 
 
 @staged

@@ -12,17 +12,17 @@ from numba import prange
 from .compiling.jit import ComputeLine, Doubles, Labels, Line, kernel
 from .compiling.staging import noinline, staged
 from .cross_entropy import bundle_loss, bundle_with_grad, lane_factors
-from .drivers import spatial_bundles, spatial_run, task_rows
+from .drivers import spatial_bundles, spatial_run, spatial_strips, task_rows
 from .rows.backward import log_softmax_backward_lanes, softmax_backward_lanes
 from .rows.blocked import Results, results_of
 from .rows.bundles import empty_lanes
 from .rows.few import logsumexp_by_vectors
 from .rows.logits import view_lanes, view_logits
 from .rows.options import LogitOptions, LogProbOptions, LossArgs, LossOptions
-from .rows.planes import Planes, planes_to_strip, rows_from, rows_of_a_strip, strip_to_planes
+from .rows.planes import Planes
 from .rows.slow_path import careful_logsumexp
 from .simd.convert import demote
-from .simd.memory import finish_streams, store, store_first
+from .simd.memory import store, store_first
 from .simd.reduce import greatest_lane
 from .simd.vector import lanes_of
 from .softmax import bundle_log_softmax, bundle_logsumexp, bundle_softmax
@@ -33,7 +33,7 @@ def softmax_spatial_few(logits: Line, planes: Planes, options: LogitOptions, pro
     """Write the probabilities of rows of few classes."""
     run = spatial_run(planes, logits)
     for task in prange(-(-planes.n_rows // run)):
-        _softmax(logits, planes, options, False, probs, task, run)
+        _write(bundle_softmax, results_of(probs, options, 0.0), logits, planes, options, False, (task, run))
 
 
 @kernel
@@ -41,13 +41,7 @@ def softmax_spatial(logits: Line, planes: Planes, options: LogitOptions, probs: 
     """Write the probabilities of rows."""
     run = spatial_run(planes, logits)
     for task in prange(-(-planes.n_rows // run)):
-        _softmax(logits, planes, options, True, probs, task, run)
-
-
-@staged
-def _softmax(logits, planes, options, by_vectors, probs, task, run):
-    rows, args = task_rows(task, run, planes.n_rows), results_of(probs, options, 0.0)
-    spatial_bundles(bundle_softmax, args, view_logits(logits, options), planes, by_vectors, probs, rows)
+        _write(bundle_softmax, results_of(probs, options, 0.0), logits, planes, options, True, (task, run))
 
 
 @kernel
@@ -55,7 +49,8 @@ def log_softmax_spatial_few(logits: Line, planes: Planes, options: LogProbOption
     """Write the log-probabilities of rows of few classes."""
     run = spatial_run(planes, logits)
     for task in prange(-(-planes.n_rows // run)):
-        _log_softmax(logits, planes, options, False, log_probs, task, run)
+        results = results_of(log_probs, options, -math.inf)
+        _write(bundle_log_softmax, results, logits, planes, options, False, (task, run))
 
 
 @kernel
@@ -63,13 +58,15 @@ def log_softmax_spatial(logits: Line, planes: Planes, options: LogProbOptions, l
     """Write the log-probabilities of rows."""
     run = spatial_run(planes, logits)
     for task in prange(-(-planes.n_rows // run)):
-        _log_softmax(logits, planes, options, True, log_probs, task, run)
+        results = results_of(log_probs, options, -math.inf)
+        _write(bundle_log_softmax, results, logits, planes, options, True, (task, run))
 
 
 @staged
-def _log_softmax(logits, planes, options, by_vectors, log_probs, task, run):
-    rows, args = task_rows(task, run, planes.n_rows), results_of(log_probs, options, -math.inf)
-    spatial_bundles(bundle_log_softmax, args, view_logits(logits, options), planes, by_vectors, log_probs, rows)
+def _write(do_bundle, results, logits, planes, options, by_vectors, place):
+    """Do a task whose results are as many as the logits."""
+    rows, z = task_rows(*place, planes.n_rows), view_logits(logits, options)
+    spatial_bundles(do_bundle, results, z, planes, by_vectors, results.out, rows)
 
 
 @kernel
@@ -182,7 +179,7 @@ def softmax_backward_spatial(probs: Line, dprobs: Line, planes: Planes, dlogits:
     run = spatial_run(planes, probs)
     for task in prange(-(-planes.n_rows // run)):
         rows = task_rows(task, run, planes.n_rows)
-        _backward_bundles(softmax_backward_lanes, probs, dprobs, planes, dlogits, rows)
+        spatial_strips(_backward_strip, softmax_backward_lanes, (probs, dprobs), planes, dlogits, rows)
 
 
 @kernel
@@ -191,21 +188,11 @@ def log_softmax_backward_spatial(log_probs: Line, dlog_probs: Line, planes: Plan
     run = spatial_run(planes, log_probs)
     for task in prange(-(-planes.n_rows // run)):
         rows = task_rows(task, run, planes.n_rows)
-        _backward_bundles(log_softmax_backward_lanes, log_probs, dlog_probs, planes, dlogits, rows)
+        spatial_strips(_backward_strip, log_softmax_backward_lanes, (log_probs, dlog_probs), planes, dlogits, rows)
 
 
 @staged
-def _backward_bundles(do_lanes, values, grads, planes, out, rows):
-    """Go through rows as `spatial_bundles` does, with two inputs."""
-    n_classes, width, row = planes.n_classes, lanes_of(values), rows.first
-    most = rows_of_a_strip(values, n_classes)
-    strip, grads_strip = np.empty(most * n_classes, values.dtype), np.empty(most * n_classes, values.dtype)
-    while row < rows.last:
-        n_rows = rows_from(planes, row, min(most, rows.last - row), out)
-        planes_to_strip(values, planes, row, n_rows, strip)
-        planes_to_strip(grads, planes, row, n_rows, grads_strip)
-        for i in range(0, n_rows, width):
-            do_lanes(strip[i * n_classes :], grads_strip[i * n_classes :], n_classes)
-        strip_to_planes(strip, planes, row, n_rows, out)
-        row += n_rows
-    finish_streams()
+def _backward_strip(do_lanes, strips, planes, row, n_rows):
+    values, grads = strips
+    for i in range(0, n_rows, lanes_of(values)):
+        do_lanes(values[i * planes.n_classes :], grads[i * planes.n_classes :], planes.n_classes)

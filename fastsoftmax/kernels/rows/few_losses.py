@@ -8,7 +8,7 @@ from ..simd.reduce import greatest_lane
 from ..simd.vector import lanes_of, magnitude, splat, where_equal, where_greater
 from ..vecmath.quotient import LEAST_NEAR_QUOTIENT, NO_HEADROOM, least_quotient, multiply, multiply_near, quotient_of
 from .bundles import IGNORED, empty_lanes
-from .few import BundleSums, finish_lanes, lanes_exp_sum, lanes_position, lanes_range
+from .few_sums import BundleSums, finish_lanes, lanes_exp_sum, lanes_position, lanes_range
 from .gradient import LaneGradient, class_gradient
 from .logits import exp_logit, exp_top, has_slope, in_units, logit, scale_of, wide_gap, wide_top
 from .loss import RowSums, leaves_out_top, row_loss

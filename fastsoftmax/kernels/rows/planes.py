@@ -79,20 +79,22 @@ def rows_from(planes, row, most, out):
 @staged
 def planes_to_strip(array, planes, first, n_rows, strip):
     """Copy rows into lanes, one bundle behind the other; lanes without a row hold zeros."""
-    done = np.intp(0)
-    while done < n_rows:
-        rows = neighbours(planes, first + done, n_rows - done)
-        _copy_in(array, rows, done, planes.n_classes, strip)
-        done += rows.n_rows
+    _copy(_copy_in, array, planes, first, n_rows, strip)
 
 
 @staged
 def strip_to_planes(strip, planes, first, n_rows, out):
     """Copy lanes back into rows."""
+    _copy(_copy_out, out, planes, first, n_rows, strip)
+
+
+@staged
+def _copy(copy, array, planes, first, n_rows, strip):
+    """Copy rows, those that lie next to each other at a time: copy(array, rows, done, n_classes, strip)."""
     done = np.intp(0)
     while done < n_rows:
         rows = neighbours(planes, first + done, n_rows - done)
-        _copy_out(strip, rows, done, planes.n_classes, out)
+        copy(array, rows, done, planes.n_classes, strip)
         done += rows.n_rows
 
 
@@ -130,7 +132,7 @@ def _copy_in(array, rows, done, n_classes, strip):
 
 
 @staged
-def _copy_out(strip, rows, done, n_classes, out):
+def _copy_out(out, rows, done, n_classes, strip):
     """Copy neighbours back; past the caches what can be: whole bundles that begin lines."""
     width = lanes_of(strip)
     parts = _parts(rows, done, width)
