@@ -15,8 +15,9 @@ import pytest
 from numba.core import config
 
 import fastsoftmax as fs
-from fastsoftmax import reference, threads
+from fastsoftmax import reference, spatial, threads
 from fastsoftmax.kernels import tuning
+from fastsoftmax.kernels.regimes import RowKernels
 
 try:
     import hypothesis
@@ -335,3 +336,34 @@ def layer(request):
     if missing:
         pytest.skip(missing.splitlines()[0])
     return environment
+
+
+class Seen:
+    """The kernels that were chosen, and whether each of those that took arrays as they lie wrote past the caches."""
+
+    def __init__(self):
+        self.kernels, self.streams = [], []
+
+    @property
+    def copied(self):
+        return not any("spatial" in name for name in self.kernels)
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    seen, choose, choose_spatial, run = Seen(), RowKernels.choose, RowKernels.choose_spatial, spatial.Call.run
+
+    def choose_and_see(function, kernels, *args):
+        kernel = function(kernels, *args)
+        if kernel is not None:
+            seen.kernels.append(kernel.__name__)
+        return kernel
+
+    def run_and_see(call, *rest):
+        seen.streams.append(bool(call.planes[-1]))
+        run(call, *rest)
+
+    monkeypatch.setattr(RowKernels, "choose", lambda *args: choose_and_see(choose, *args))
+    monkeypatch.setattr(RowKernels, "choose_spatial", lambda *args: choose_and_see(choose_spatial, *args))
+    monkeypatch.setattr(spatial.Call, "run", run_and_see)
+    return seen

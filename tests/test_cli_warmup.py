@@ -153,6 +153,7 @@ print(sum(d.stats.cache_misses.total() for d in DISPATCHERS))
 """
 
 
+@pytest.mark.exhaustive
 def test_nothing_is_left_to_compile_of_named_options():
     sets = [["sample_weight", "class_weight"], ["z_loss", "label_smoothing", "class_weight"]]
     sets += [["return_stats", "label_probs", "softcap"], ["where", "scale"]]

@@ -169,9 +169,9 @@ A_FEW = "softmax softmax_backward linear weight_grad"
         pytest.param("parallel f4 stores", marks=EXHAUSTIVE),  # the same machine code, and threads are slow to wake up
         "serial f8 stores",
         "serial f4 streams",
-        "serial f8 streams",
+        pytest.param("serial f8 streams", marks=EXHAUSTIVE),
         "serial f4 blocks",
-        "serial f8 blocks",
+        pytest.param("serial f8 blocks", marks=EXHAUSTIVE),
     ],
 )
 def test_every_function(how):
