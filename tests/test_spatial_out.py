@@ -1,4 +1,4 @@
-"""Results of classes on any axis, whatever array they go to: in place, past the caches, overlapping, laid out otherwise."""
+"""Results of classes on any axis, in whatever array: in place, past the caches, overlapping, in another layout."""
 
 import math
 
