@@ -2,10 +2,9 @@
 
 import numpy as np
 
-from fastsoftmax import arrays, conversions, reference
+from fastsoftmax import arrays, conversions, kernels, reference
 from fastsoftmax.activations import Axis, row_by_row
 from fastsoftmax.conversions import Array
-from fastsoftmax.kernels import operations
 
 
 def softmax_backward(probs: object, dprobs: object, *, axis: Axis = -1, out: Array | None = None) -> Array:
@@ -42,7 +41,7 @@ def softmax_backward(probs: object, dprobs: object, *, axis: Axis = -1, out: Arr
     >>> fs.softmax_backward([0.5, 0.5], [1.0, 0.0])
     array([ 0.25, -0.25])
     """
-    return row_by_row(operations.SOFTMAX_BACKWARD, axis, out, probs=probs, dprobs=dprobs)
+    return row_by_row(kernels.operations.SOFTMAX_BACKWARD, axis, out, probs=probs, dprobs=dprobs)
 
 
 def log_softmax_backward(log_probs: object, dlog_probs: object, *, axis: Axis = -1, out: Array | None = None) -> Array:
@@ -77,7 +76,7 @@ def log_softmax_backward(log_probs: object, dlog_probs: object, *, axis: Axis = 
     >>> fs.log_softmax_backward(np.log([0.5, 0.5]), [1.0, 0.0])
     array([ 0.5, -0.5])
     """
-    return row_by_row(operations.LOG_SOFTMAX_BACKWARD, axis, out, log_probs=log_probs, dlog_probs=dlog_probs)
+    return row_by_row(kernels.operations.LOG_SOFTMAX_BACKWARD, axis, out, log_probs=log_probs, dlog_probs=dlog_probs)
 
 
 def softmax_jacobian(probs: object, *, axis: int = -1) -> Array:

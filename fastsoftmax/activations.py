@@ -1,14 +1,17 @@
 """Softmax, log-softmax and logsumexp; their gradients are in `activation_grads`."""
 
-from typing import Any, TypeAlias
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from fastsoftmax import arrays, conversions, options, spatial, threads
+from fastsoftmax import arrays, conversions, kernels, options, spatial, threads
 from fastsoftmax.conversions import Array
-from fastsoftmax.kernels import operations
-from fastsoftmax.kernels.regimes import RowKernels
 from fastsoftmax.options import Options
+
+if TYPE_CHECKING:
+    from fastsoftmax.kernels.regimes import RowKernels
 
 Axis: TypeAlias = int | tuple[int, ...] | None
 
@@ -52,7 +55,7 @@ def softmax(
     array([[0.5, 0.5],
            [0. , 1. ]])
     """
-    return row_by_row(operations.SOFTMAX, axis, out, (scale, where), logits=logits)
+    return row_by_row(kernels.operations.SOFTMAX, axis, out, (scale, where), logits=logits)
 
 
 def log_softmax(
@@ -95,7 +98,7 @@ def log_softmax(
     >>> print(fs.log_softmax([0.0, 40.0])[1].round(24))
     -4.248354e-18
     """
-    return row_by_row(operations.LOG_SOFTMAX, axis, out, (scale, where), logits=logits)
+    return row_by_row(kernels.operations.LOG_SOFTMAX, axis, out, (scale, where), logits=logits)
 
 
 def logsumexp(
@@ -153,7 +156,7 @@ def logsumexp(
     rows = call = None
     if len(axes) == 1 and array.size:
         rows = arrays.rows_in_place(array, axes[0])
-        call = None if rows is not None else spatial.prepare(operations.LOGSUMEXP, [array], axes[0], given)
+        call = None if rows is not None else spatial.prepare(kernels.operations.LOGSUMEXP, [array], axes[0], given)
     if call:
         lse = np.empty(call.n_rows, array.dtype)
         call.run(conversions.stored(lse))
@@ -161,7 +164,7 @@ def logsumexp(
         rows = arrays.rows_of_axes(array, axes) if rows is None else rows
         lse = np.empty(len(rows), array.dtype)
         if rows.shape[1]:
-            kernel = operations.LOGSUMEXP.choose([rows], lse)
+            kernel = kernels.operations.LOGSUMEXP.choose([rows], lse)
             threads.run(given.bound(kernel) if given else kernel, rows.size, rows, conversions.stored(lse))
         else:
             lse[...] = -np.inf
@@ -172,7 +175,7 @@ def logsumexp(
 
 
 def row_by_row(
-    kernels: RowKernels,
+    routes: RowKernels,
     axis: Axis,
     out: Array | None,
     asked: tuple[object, object] = (None, None),
@@ -190,9 +193,9 @@ def row_by_row(
     if first.size == 0:
         return np.empty_like(first) if out is None else out
     if len(axes) != 1:
-        return _over_axes(kernels, axes, out, found, given)
+        return _over_axes(routes, axes, out, found, given)
     (index,) = axes
-    return _over_axis(kernels, index, out, found, given)
+    return _over_axis(routes, index, out, found, given)
 
 
 def _options(logits: Array, axes: tuple[int, ...], asked: tuple[object, object]) -> Options:
@@ -202,25 +205,25 @@ def _options(logits: Array, axes: tuple[int, ...], asked: tuple[object, object])
     return Options(values if where is None else values | {"where": arrays.mask(where, logits.shape, axes)}, 0.0)
 
 
-def _over_axis(kernels: RowKernels, axis: int, out: Array | None, found: list[Array], given: Options | None) -> Array:
+def _over_axis(routes: RowKernels, axis: int, out: Array | None, found: list[Array], given: Options | None) -> Array:
     first = found[0]
     rows = arrays.rows_in_place(first, axis)
     if rows is None:
         result = spatial.result_for(out, found, axis)
-        call = spatial.prepare(kernels, found, axis, given, result)
+        call = spatial.prepare(routes, found, axis, given, result)
         if call:
             call.run()
             return arrays.settle(result, out)
         rows = arrays.rows_of(first, axis)
     rows_in = [rows] if len(found) == 1 else [rows, arrays.rows_of(found[1], axis)]
     rows = arrays.rows_for(out, first, axis, [*rows_in, *given.arrays] if given else rows_in)
-    kernel = kernels.choose(rows_in, rows)
+    kernel = routes.choose(rows_in, rows)
     threads.run(given.bound(kernel) if given else kernel, rows.size, *rows_in, rows)
     return arrays.deliver(rows, out, first, axis)
 
 
 def _over_axes(
-    kernels: RowKernels,
+    routes: RowKernels,
     axes: tuple[int, ...],
     out: Array | None,
     found: list[Array],
@@ -228,7 +231,7 @@ def _over_axes(
 ) -> Array:
     """Take several axes for one, and put its classes back where they were."""
     first = found[0]
-    rows = _over_axis(kernels, 1, None, [arrays.rows_of_axes(array, axes) for array in found], given)
+    rows = _over_axis(routes, 1, None, [arrays.rows_of_axes(array, axes) for array in found], given)
     if first.itemsize == 2:
         rows = rows.view(first.dtype)
     ends = range(first.ndim - len(axes), first.ndim)

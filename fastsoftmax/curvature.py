@@ -2,9 +2,8 @@
 
 import numpy as np
 
-from fastsoftmax import arrays, conversions, options, threads
+from fastsoftmax import arrays, conversions, kernels, options, threads
 from fastsoftmax.conversions import Array
-from fastsoftmax.kernels import operations
 from fastsoftmax.losses import Reduction
 from fastsoftmax.options import Asked, Options
 from fastsoftmax.reference import rows as reference_rows
@@ -121,15 +120,15 @@ def _along_logits(rows: Array, tangents: Array, targets: Targets, given: Options
     if "where" in known:
         tangents = np.where(known["where"].reshape(rows.shape), tangents, rows.dtype.type(0))
     probs, product = np.empty_like(rows), np.empty_like(rows)
-    threads.run(operations.SOFTMAX.choose([rows], probs).bound(known), rows.size, rows, probs)
-    threads.run(operations.SOFTMAX_BACKWARD.choose([probs], product), rows.size, probs, tangents, product)
+    threads.run(kernels.operations.SOFTMAX.choose([rows], probs).bound(known), rows.size, rows, probs)
+    threads.run(kernels.operations.SOFTMAX_BACKWARD.choose([probs], product), rows.size, probs, tangents, product)
     total = _totals(rows, targets, given)
     zeta = given.values.get("z_loss")
     if zeta is None:
         product *= total.astype(rows.dtype)[:, None]
         return product
     lse = np.empty(len(rows), rows.dtype)
-    threads.run(operations.LOGSUMEXP.choose([rows], lse).bound(known), rows.size, rows, lse)
+    threads.run(kernels.operations.LOGSUMEXP.choose([rows], lse).bound(known), rows.size, rows, lse)
     along = np.einsum("ij,ij->i", probs, tangents, dtype=np.float64)
     product *= (total + 2 * zeta * lse.astype(np.float64)).astype(rows.dtype)[:, None]
     product += (2 * zeta * along).astype(rows.dtype)[:, None] * probs
@@ -151,7 +150,7 @@ def _gradient(rows: Array, targets: Targets, given: Options) -> Array:
     """Compute ∂L/∂z of each row, of samples that weigh 1."""
     values = {name: value for name, value in given.values.items() if name != "sample_weight"}
     dlogits, losses = np.empty_like(rows), np.empty(len(rows))
-    kernel = operations.CROSS_ENTROPY_WITH_GRAD.choose([rows], dlogits).bound(values)
+    kernel = kernels.operations.CROSS_ENTROPY_WITH_GRAD.choose([rows], dlogits).bound(values)
     dloss = arrays.no_rows(rows.dtype)
     labels, ignored = targets.labels, targets.ignored
     threads.run(kernel, rows.size, rows, labels, ignored, given.scale, dloss, losses, dlogits)

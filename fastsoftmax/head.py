@@ -6,10 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from fastsoftmax import arrays, options, threads
+from fastsoftmax import arrays, kernels, options, threads
 from fastsoftmax.conversions import Array, compute_dtype, stored
-from fastsoftmax.kernels import operations
-from fastsoftmax.kernels.tuning import HEAD_FEW_CLASSES
 from fastsoftmax.layer import checked_layer, multiply, round_into
 from fastsoftmax.losses import Reduction, reduce
 from fastsoftmax.options import OFF
@@ -90,15 +88,15 @@ def linear_cross_entropy(
     divisor = given.divisor if given else counted
     rows = _rows_of_a_chunk(x, w, workspace)
     losses = np.empty(len(x))
-    if w.shape[1] < HEAD_FEW_CLASSES:
-        kernel = operations.HEAD.loss
+    if w.shape[1] < kernels.tuning.HEAD_FEW_CLASSES:
+        kernel = kernels.operations.HEAD.loss
         threads.run(given.bound(kernel) if given else kernel, x.size, x, w, b, y, ignored, losses)
     else:
         buffer = np.empty((rows, w.shape[1]), compute_dtype(dtype))
         for chunk in _chunks(len(x), rows):
             logits = buffer[: chunk.stop - chunk.start]
-            threads.multiply(operations.LINEAR.wide, logits.size * len(w), x[chunk], w, b, logits)
-            kernel = operations.CROSS_ENTROPY.cached
+            threads.multiply(kernels.operations.LINEAR.wide, logits.size * len(w), x[chunk], w, b, logits)
+            kernel = kernels.operations.CROSS_ENTROPY.cached
             bound = given.bound(kernel, chunk) if given else kernel
             threads.run(bound, logits.size, logits, y[chunk], ignored, losses[chunk])
     loss = reduce(losses, divisor, reduction, dtype, losses.shape)
@@ -186,8 +184,8 @@ def linear_cross_entropy_with_grad(
     if given:
         factor *= given.scale
     losses = np.empty(len(x))
-    if w.shape[1] < HEAD_FEW_CLASSES:
-        kernel = operations.HEAD.with_grad
+    if w.shape[1] < kernels.tuning.HEAD_FEW_CLASSES:
+        kernel = kernels.operations.HEAD.with_grad
         bound = given.bound(kernel) if given else kernel
         written = results if dtype.itemsize != 2 else map(stored, results)
         threads.run(bound, x.size, x, w, b, y, ignored, factor, row_factors, losses, *written)
@@ -199,14 +197,15 @@ def linear_cross_entropy_with_grad(
         for chunk in _chunks(len(x), rows):
             logits = buffer[: chunk.stop - chunk.start]
             products = logits.size * len(w)
-            threads.multiply(operations.LINEAR.wide, products, x[chunk], w, b, logits)
-            kernel = operations.HEAD.chunk_with_grad
+            threads.multiply(kernels.operations.LINEAR.wide, products, x[chunk], w, b, logits)
+            kernel = kernels.operations.HEAD.chunk_with_grad
             bound = given.bound(kernel, chunk) if given else kernel
             own_factors = row_factors[chunk]
             threads.run(bound, logits.size, logits, y[chunk], ignored, factor, own_factors, losses[chunk], bias_sums)
             if inputs_grad:
-                multiply(operations.INPUT_GRAD.wide, products, dinputs[chunk], logits, w)
-            threads.multiply(operations.WEIGHT_GRAD.wide, products, x[chunk], logits, weight_sums, chunk.start > 0)
+                multiply(kernels.operations.INPUT_GRAD.wide, products, dinputs[chunk], logits, w)
+            sum_up = kernels.operations.WEIGHT_GRAD.wide
+            threads.multiply(sum_up, products, x[chunk], logits, weight_sums, chunk.start > 0)
         if weight_sums is not dweight:
             round_into(dweight, weight_sums)
         with np.errstate(all="ignore"):

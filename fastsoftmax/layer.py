@@ -1,12 +1,17 @@
 """The linear layer before the loss: its outputs and its gradients."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 
-from fastsoftmax import arrays, conversions, threads
+from fastsoftmax import arrays, conversions, kernels, threads
 from fastsoftmax.conversions import Array, compute_dtype, stored
-from fastsoftmax.kernels import operations, tuning
-from fastsoftmax.kernels.compiling.jit import Kernel
 from fastsoftmax.reference import LinearGrads
+
+if TYPE_CHECKING:
+    from fastsoftmax.kernels.compiling.jit import Kernel
 
 
 def linear(inputs: object, weight: object, bias: object = None, *, out: Array | None = None) -> Array:
@@ -43,10 +48,10 @@ def linear(inputs: object, weight: object, bias: object = None, *, out: Array | 
     result = arrays.buffer(out, (len(x), w.shape[1]), x.dtype, x, w, *(() if b is None else (b,)))
     b = np.zeros(w.shape[1], x.dtype) if b is None else b
     x, w, b = arrays.contiguous(x), arrays.contiguous(w), arrays.contiguous(b)
-    if w.shape[1] <= tuning.NARROW_OUTPUTS:
-        threads.run(operations.LINEAR.narrow, x.size, x, w, b, stored(result))
+    if w.shape[1] <= kernels.tuning.NARROW_OUTPUTS:
+        threads.run(kernels.operations.LINEAR.narrow, x.size, x, w, b, stored(result))
     else:
-        multiply(operations.LINEAR.wide, x.size * w.shape[1], result, x, w, b)
+        multiply(kernels.operations.LINEAR.wide, x.size * w.shape[1], result, x, w, b)
     return arrays.settle(result, out)
 
 
@@ -85,10 +90,10 @@ def weight_grad(inputs: object, doutputs: object, *, out: Array | None = None) -
     x, dz = _sides(inputs, doutputs)
     result = arrays.buffer(out, (x.shape[1], dz.shape[1]), x.dtype, x, dz)
     x = arrays.contiguous(x)
-    if dz.shape[1] <= tuning.NARROW_DOUTPUTS:
-        threads.run(operations.WEIGHT_GRAD.narrow, x.size, x, arrays.contiguous(dz), stored(result))
+    if dz.shape[1] <= kernels.tuning.NARROW_DOUTPUTS:
+        threads.run(kernels.operations.WEIGHT_GRAD.narrow, x.size, x, arrays.contiguous(dz), stored(result))
     else:
-        multiply(operations.WEIGHT_GRAD.wide, x.size * dz.shape[1], result, x, _computed(dz), after=(False,))
+        multiply(kernels.operations.WEIGHT_GRAD.wide, x.size * dz.shape[1], result, x, _computed(dz), after=(False,))
     return arrays.settle(result, out)
 
 
@@ -122,7 +127,7 @@ def bias_grad(doutputs: object, *, out: Array | None = None) -> Array:
     """
     dz = arrays.matrix("doutputs", doutputs)
     result = arrays.buffer(out, dz.shape[1:], dz.dtype, dz)
-    threads.run(operations.HELPERS.bias_grad, dz.size, arrays.contiguous(dz), stored(result))
+    threads.run(kernels.operations.HELPERS.bias_grad, dz.size, arrays.contiguous(dz), stored(result))
     return arrays.settle(result, out)
 
 
@@ -160,10 +165,10 @@ def input_grad(doutputs: object, weight: object, *, out: Array | None = None) ->
         dz, w = conversions.one_dtype({"doutputs": doutputs, "weight": weight}, [dz, w])
     result = arrays.buffer(out, (len(dz), len(w)), dz.dtype, dz, w, aligned=True)
     w = arrays.contiguous(w)
-    if dz.shape[1] <= tuning.NARROW_DOUTPUTS and result.nbytes >= tuning.STREAM_BYTES:
-        threads.run(operations.INPUT_GRAD.narrow, result.size, arrays.contiguous(dz), w, stored(result))
+    if dz.shape[1] <= kernels.tuning.NARROW_DOUTPUTS and result.nbytes >= kernels.tuning.STREAM_BYTES:
+        threads.run(kernels.operations.INPUT_GRAD.narrow, result.size, arrays.contiguous(dz), w, stored(result))
     else:
-        multiply(operations.INPUT_GRAD.wide, dz.size * len(w), result, _computed(dz), w)
+        multiply(kernels.operations.INPUT_GRAD.wide, dz.size * len(w), result, _computed(dz), w)
     return arrays.settle(result, out)
 
 
@@ -216,7 +221,7 @@ def multiply(kernel: Kernel, products: int, result: Array, *factors: Array, afte
 
 def round_into(result: Array, sums: Array) -> None:
     """Round float32 to a half type."""
-    threads.run(operations.HELPERS.round_to_half, sums.size, sums.reshape(-1), stored(result).reshape(-1))
+    threads.run(kernels.operations.HELPERS.round_to_half, sums.size, sums.reshape(-1), stored(result).reshape(-1))
 
 
 def _computed(array: Array) -> Array:

@@ -5,9 +5,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from fastsoftmax import arrays, conversions, options, spatial, threads
+from fastsoftmax import arrays, conversions, kernels, options, spatial, threads
 from fastsoftmax.conversions import Array
-from fastsoftmax.kernels import operations
 from fastsoftmax.options import OFF
 from fastsoftmax.targets import Targets, take_targets
 
@@ -123,7 +122,7 @@ def cross_entropy(
         given = options.checked(asked, conversions.compute_dtype(array.dtype), whole_shape, axis, Targets(*targets))
     divisor = given.divisor if given else counted
     rows = arrays.rows_in_place(array, axis)
-    call = spatial.prepare(operations.CROSS_ENTROPY, [array], axis, given) if rows is None else None
+    call = spatial.prepare(kernels.operations.CROSS_ENTROPY, [array], axis, given) if rows is None else None
     if call:
         losses = np.empty(call.n_rows)
         call.run(flat_labels, ignored, losses)
@@ -131,7 +130,7 @@ def cross_entropy(
         if rows is None:
             rows = arrays.rows_of(array, axis)
         losses = np.empty(len(rows))
-        kernel = operations.CROSS_ENTROPY.choose([rows], losses)
+        kernel = kernels.operations.CROSS_ENTROPY.choose([rows], losses)
         threads.run(given.bound(kernel) if given else kernel, rows.size, rows, flat_labels, ignored, losses)
     loss = reduce(losses, divisor, reduction, array.dtype, shape)
     return (loss, *given.stats(conversions.compute_dtype(array.dtype), shape)) if return_stats and given else loss
@@ -225,7 +224,7 @@ def cross_entropy_with_grad(
     if rows is None:
         others = (flat_labels, row_factors, *given.arrays) if given else (flat_labels, row_factors)
         dlogits = spatial.result_for(out, [array], axis, others)
-        call = spatial.prepare(operations.CROSS_ENTROPY_WITH_GRAD, [array], axis, given, dlogits)
+        call = spatial.prepare(kernels.operations.CROSS_ENTROPY_WITH_GRAD, [array], axis, given, dlogits)
     if call:
         losses = np.empty(call.n_rows)
         call.run(flat_labels, ignored, factor, row_factors, losses)
@@ -236,7 +235,7 @@ def cross_entropy_with_grad(
         read = (rows, flat_labels, row_factors)
         dlogits = arrays.rows_for(out, array, axis, (*read, *given.arrays) if given else read)
         losses = np.empty(len(rows))
-        kernel = operations.CROSS_ENTROPY_WITH_GRAD.choose([rows], dlogits)
+        kernel = kernels.operations.CROSS_ENTROPY_WITH_GRAD.choose([rows], dlogits)
         bound = given.bound(kernel) if given else kernel
         threads.run(bound, rows.size, rows, flat_labels, ignored, factor, row_factors, losses, dlogits)
         dlogits = arrays.deliver(dlogits, out, array, axis)
@@ -252,7 +251,7 @@ def reduce(losses: Array, divisor: float, reduction: Reduction, dtype: np.dtype[
     if reduction == "none":
         with np.errstate(all="ignore"):
             return losses.astype(dtype, copy=False).reshape(shape)[()]
-    total = operations.HELPERS.total_loss.serial(losses)
+    total = kernels.operations.HELPERS.total_loss.serial(losses)
     if reduction == "mean":
         total = total / divisor if divisor else options.mean_of_nothing(total)
     limits = _RANGE.get(dtype)

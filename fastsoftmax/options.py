@@ -1,18 +1,21 @@
 """Options of a loss: what may come in, every message about it, and what kernels take of it."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Collection
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fastsoftmax import arrays, threads
+from fastsoftmax import arrays, kernels, threads
 from fastsoftmax.arrays import contiguous
 from fastsoftmax.conversions import Array, floats
-from fastsoftmax.kernels.compiling.jit import Bound, Kernel
-from fastsoftmax.kernels.operations import HELPERS
 from fastsoftmax.reference import RowStats
 from fastsoftmax.targets import Targets, probs_in
+
+if TYPE_CHECKING:
+    from fastsoftmax.kernels.compiling.jit import Bound, Kernel
 
 # What each option is to a kernel. Class probabilities in place of labels count as one: kernels know it by its fields.
 FIELDS = {
@@ -116,7 +119,7 @@ def checked(asked: Asked, dtype: np.dtype[Any], shape: tuple[int, ...], axis: in
     smoothing = _number("label_smoothing", asked.label_smoothing, 1.0, "from 0 to 1")
     if smoothing:
         w = values.get("class_weight")
-        mean_weight = 1.0 if w is None else HELPERS.total_class_weight.serial(w) / n_classes
+        mean_weight = 1.0 if w is None else kernels.operations.HELPERS.total_class_weight.serial(w) / n_classes
         values |= {"label_smoothing": smoothing, "mean_weight": mean_weight}
     factor = _number("z_loss", asked.z_loss, math.inf, "from 0 up")
     if factor:
@@ -139,9 +142,9 @@ def _divisor(targets: Targets, values: dict[str, Any]) -> float:
     weights = given.get("sample_weight")
     if targets.probs is None:
         weights = np.empty(targets.labels.size)
-        kernel = HELPERS.row_weights.bound(given)
+        kernel = kernels.operations.HELPERS.row_weights.bound(given)
         threads.run(kernel, weights.size, targets.labels, targets.ignored, weights)
-    return float(HELPERS.total_loss.serial(weights))
+    return float(kernels.operations.HELPERS.total_loss.serial(weights))
 
 
 def _number(name: str, value: object, most: float, expected: str) -> float:

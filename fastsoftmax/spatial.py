@@ -1,18 +1,21 @@
 """Classes that do not lie next to each other, such as those of images, without a copy: see `kernels.rows.planes`."""
 
+from __future__ import annotations
+
 import itertools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from fastsoftmax import arrays, threads
+from fastsoftmax import arrays, kernels, threads
 from fastsoftmax.conversions import Array, stored
-from fastsoftmax.kernels import tuning
-from fastsoftmax.kernels.compiling.jit import Bound, Kernel
-from fastsoftmax.kernels.regimes import RowKernels
-from fastsoftmax.kernels.rows.planes import Planes
 from fastsoftmax.options import Options
+
+if TYPE_CHECKING:
+    from fastsoftmax.kernels.compiling.jit import Bound, Kernel
+    from fastsoftmax.kernels.regimes import RowKernels
+    from fastsoftmax.kernels.rows.planes import Planes
 
 # Fewer rows next to each other would leave most of a vector empty.
 _FEWEST_INNER = 8
@@ -48,7 +51,7 @@ class Call(NamedTuple):
 
 
 def prepare(
-    kernels: RowKernels, inputs: Sequence[Array], axis: int, given: Options | None, result: Array | None = None
+    routes: RowKernels, inputs: Sequence[Array], axis: int, given: Options | None, result: Array | None = None
 ) -> Call | None:
     """Prepare an operation on arrays as they lie; None where no kernel can, or it does not pay.
 
@@ -62,11 +65,11 @@ def prepare(
     layout, out_layout = layouts[0], layouts[-1]
     if any(each != layout for each in layouts[1 : len(inputs)]):
         return None
-    kernel = kernels.choose_spatial(stored(inputs[0]).dtype, layout.n_classes)
+    kernel = routes.choose_spatial(stored(inputs[0]).dtype, layout.n_classes)
     if kernel is None:
         return None
     streams = result is not None and _streams(inputs, result)
-    planes = Planes(*layout, out_layout.outer_step, out_layout.class_step, streams)
+    planes = kernels.rows.planes.Planes(*layout, out_layout.outer_step, out_layout.class_step, streams)
     bound = given.bound(kernel) if given else kernel
     return Call(bound, [_span(array) for array in inputs], planes, [] if result is None else [_span(result)])
 
@@ -135,6 +138,6 @@ def _span(array: Array) -> Array:
 
 def _streams(inputs: Sequence[Array], result: Array) -> bool:
     """Whether a result is written past the caches; of a half type lines would be written in two parts."""
-    if result.nbytes < tuning.STREAM_BYTES or result.itemsize == 2:
+    if result.nbytes < kernels.tuning.STREAM_BYTES or result.itemsize == 2:
         return False
     return not any(np.may_share_memory(array, result) for array in inputs)

@@ -4,14 +4,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastsoftmax import threads
+from fastsoftmax import kernels, threads
 from fastsoftmax.arrays import contiguous, integer, rows_of
 from fastsoftmax.conversions import Array, array_of, compute_dtype, floats, is_half
-from fastsoftmax.kernels.operations import HELPERS
 
 _INT64 = np.dtype(np.int64)
 _NO_LABELS = np.empty(0, np.int64)
-_count_labels = HELPERS.count_labels
 _PROBS_SPAN = 2**16  # elements of class probabilities that a task checks
 
 
@@ -44,7 +42,7 @@ def take_targets(
     flat = contiguous(array if array.dtype == _INT64 else _int64(array, ignored))
     if flat.ndim != 1:
         flat = flat.reshape(-1)
-    counted = _count_labels.serial(flat, shape[axis], ignored)
+    counted = kernels.operations.HELPERS.count_labels.serial(flat, shape[axis], ignored)
     if counted < 0:
         wrong = -1 - counted
         place = ", ".join(str(i) for i in np.unravel_index(wrong, rows)) if rows else "0"
@@ -88,7 +86,7 @@ def probs_in(dtype: np.dtype[Any], given: Array, shape: tuple[int, ...], axis: i
             probs = given.astype(dtype)
         probs[given < 0] = -1  # what is too small is 0
     spans = np.empty(max(1, probs.size // _PROBS_SPAN), np.int64)
-    threads.run(HELPERS.check_probs, probs.size, probs, spans)
+    threads.run(kernels.operations.HELPERS.check_probs, probs.size, probs, spans)
     if spans.max() >= 0:
         wrong = int(spans[spans >= 0][0])
         at = [int(i) for i in np.unravel_index(wrong // probs.shape[1], shape)]

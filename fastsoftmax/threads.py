@@ -1,17 +1,22 @@
 """Where a kernel runs: on the pool where that pays and cannot harm the process, else on this thread."""
 
+from __future__ import annotations
+
 import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from numba.core import config
 from numba.core.compiler_lock import global_compiler_lock
 from numba.np.ufunc import parallel as pool
 
 from fastsoftmax import openmp, workers
-from fastsoftmax.kernels.compiling.jit import Bound, Kernel
+
+if TYPE_CHECKING:
+    from fastsoftmax.kernels.compiling.jit import Bound, Kernel
 
 # Below this many elements one thread is done before a second has begun (M49).
 SERIAL_BELOW = 32_768

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fastsoftmax import openmp
-from fastsoftmax.kernels.pool import thread_ids
+from fastsoftmax import kernels, openmp
 
 # On Linux, and gettid in glibc since 2.30.
 _C: Any = ctypes.PyDLL(None) if hasattr(os, "sched_setaffinity") else None
@@ -72,7 +71,7 @@ def keep_off(count: int) -> None:
 def threads_that_run(count: int) -> set[int]:
     """Give the system's numbers of the OpenMP threads that do a loop of so many parts, the caller's among them."""
     ids = np.empty(count, np.int64)
-    thread_ids.parallel(ids)
+    kernels.operations.HELPERS.thread_ids.parallel(ids)
     return set(ids.tolist())
 
 

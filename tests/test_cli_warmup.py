@@ -25,7 +25,7 @@ import numpy as np
 import fastsoftmax as fs
 sys.path.insert(0, sys.argv[1])
 import conftest
-from fastsoftmax import workers
+from fastsoftmax.kernels.operations import HELPERS
 from fastsoftmax.kernels import tuning
 from fastsoftmax.kernels.compiling.dispatchers import DISPATCHERS
 
@@ -63,7 +63,7 @@ for dtype in (np.float32, np.float64):
     for rows in (3, 8192):
         arguments = conftest.arguments(rows, 130, dtype)
         call(lambda array: array)
-workers.thread_ids.parallel(np.empty(2, np.int64))  # where there is one processor no call does
+HELPERS.thread_ids.parallel(np.empty(2, np.int64))  # where there is one processor no call does
 print(sum(d.stats.cache_misses.total() for d in DISPATCHERS), sum(d.stats.cache_hits.total() for d in DISPATCHERS))
 """
 

@@ -152,7 +152,7 @@ def test_outside_ends_the_process():
 
 
 EXHAUSTIVE = pytest.mark.exhaustive
-# Each vector of a half type is loaded, stored and transposed in ways of its own; other kernels go the same ways.
+# Each dtype's vectors are loaded, stored and transposed in ways of their own; other kernels go the same ways.
 A_FEW = "softmax softmax_backward linear weight_grad"
 
 
@@ -160,6 +160,7 @@ A_FEW = "softmax softmax_backward linear weight_grad"
     "how",
     [
         f"serial float16 stores {A_FEW}",
+        f"serial f8 stores {A_FEW}",
         *(
             pytest.param(f"serial {half} {regime}", marks=EXHAUSTIVE)
             for half in ("float16", "bfloat16")
@@ -167,11 +168,9 @@ A_FEW = "softmax softmax_backward linear weight_grad"
         ),
         "serial f4 stores",
         pytest.param("parallel f4 stores", marks=EXHAUSTIVE),  # the same machine code, and threads are slow to wake up
-        "serial f8 stores",
         "serial f4 streams",
-        pytest.param("serial f8 streams", marks=EXHAUSTIVE),
         "serial f4 blocks",
-        pytest.param("serial f8 blocks", marks=EXHAUSTIVE),
+        *(pytest.param(f"serial f8 {regime}", marks=EXHAUSTIVE) for regime in ("stores", "streams", "blocks")),
     ],
 )
 def test_every_function(how):

@@ -62,6 +62,20 @@ print(*{name.partition(".")[0] for name in set(sys.modules) - before})
     assert not added & OPTIONAL
 
 
+def test_kernels_are_imported_by_the_first_call():
+    """That is most of the package, and whoever imports it may never need them."""
+    code = """
+import sys
+import fastsoftmax as fs
+def of_kernels():
+    return sum(name.startswith("fastsoftmax.kernels.") for name in sys.modules)
+before = of_kernels()
+fs.softmax([0.0])
+print(before < 5 < 50 < of_kernels())
+"""
+    assert run(code) == "True"
+
+
 def test_half_types_need_no_optional_package():
     """bfloat16 is known by its name: whoever has such an array has imported its package."""
     code = """

@@ -77,8 +77,8 @@ def first_call():
     digest()
     ids = np.zeros(4, np.int64)
     if numba.threading_layer() == "omp" and sys.platform == "linux":
-        from fastsoftmax import workers
-        workers.thread_ids.parallel(ids)
+        from fastsoftmax.kernels.operations import HELPERS
+        HELPERS.thread_ids.parallel(ids)
         assert len(set(ids)) == 4, ids
     assert numba.get_num_threads() == 4
 """
@@ -226,6 +226,7 @@ import os, threading
 import numpy as np
 from numba.core.compiler_lock import global_compiler_lock
 import fastsoftmax as fs
+import fastsoftmax.kernels.operations
 other = threading.Thread(target=fs.softmax, args=(np.zeros((2, 100), np.float32),))
 other.start()
 while global_compiler_lock._lock.acquire(blocking=False):
@@ -237,6 +238,33 @@ print(os.waitpid(child, 0)[1])
 other.join()
 """
     assert run_python("-c", code, FASTSOFTMAX_CACHE="0") == "0"
+
+
+@needs_fork
+def test_fork_while_another_thread_imports_the_kernels(run_python):
+    """The child inherits locks of Python's imports; they are held for long here, as on a slow disk."""
+    code = """
+import os, sys, threading, time
+import numpy as np
+import fastsoftmax as fs
+class Slow:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name == "fastsoftmax.kernels.rows.few":
+            reached.set()
+            time.sleep(0.5)
+reached = threading.Event()
+sys.meta_path.insert(0, Slow)
+other = threading.Thread(target=fs.softmax, args=(np.zeros((2, 100), np.float32),))
+other.start()
+reached.wait()
+child = os.fork()
+if child == 0:
+    os._exit(int(abs(fs.logsumexp(np.zeros(100)) - np.log(100)) > 1e-12))
+print(os.waitpid(child, 0)[1])
+other.join()
+"""
+    assert run_python("-c", code) == "0"
 
 
 @needs_fork

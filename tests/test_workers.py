@@ -19,6 +19,7 @@ import os, threading, time
 import numba, numpy as np
 import fastsoftmax as fs
 from fastsoftmax import workers
+from fastsoftmax.kernels.operations import HELPERS
 every = os.sched_getaffinity(0)
 first, second = sorted(every)[:2]
 z = np.zeros((4_000, 100), np.float32)
@@ -86,7 +87,7 @@ def test_bound_workers_stay(run_python):
     code = """
 small_call()
 ids = np.empty(2, np.int64)
-workers.thread_ids.parallel(ids)
+HELPERS.thread_ids.parallel(ids)
 worker, = {int(i) for i in ids} - {threading.get_native_id()}
 os.sched_setaffinity(worker, {first})
 call_on(first)

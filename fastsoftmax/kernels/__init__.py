@@ -26,3 +26,27 @@ compiling
 `docs/architecture.md` says which equation stands where, and what must stay true. "(M12)" in a comment, here or in the
 package around this one, is an entry of `docs/measurements.md`.
 """
+
+import importlib
+from typing import TYPE_CHECKING
+
+from numba.core.compiler_lock import global_compiler_lock
+
+from .compiling import start  # noqa: F401, when this is imported
+
+if TYPE_CHECKING:
+    from . import operations, rows, tuning
+
+__all__ = ["operations", "rows", "tuning"]
+
+
+def __getattr__(name):
+    """Import the registry, and all kernels with it, when a call needs the first of them (M63).
+
+    A child that is forked meanwhile would wait for Python's locks of these imports for ever. A fork waits for Numba's.
+    """
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    with global_compiler_lock:
+        importlib.import_module(f"{__name__}.operations")
+        return importlib.import_module(f"{__name__}.{name}")

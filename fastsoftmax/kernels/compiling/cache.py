@@ -27,7 +27,7 @@ from numba.core.runtime import rtsys
 
 from fastsoftmax._version import __version__
 
-from . import sources
+from . import sources, start
 from .target import LEVELS, levels_here
 
 
@@ -85,14 +85,10 @@ class _Implementation(FunctionCache._impl_class):
     _locator_classes = (*_locators(), _BesideSources)
 
 
-# From where a relative NUMBA_CACHE_DIR is meant: the process may go elsewhere before its first call.
-_START = os.path.abspath(".")
-
-
 @contextlib.contextmanager
 def _folder_from_the_start():
     asked_for = config.CACHE_DIR
-    config.CACHE_DIR = os.path.join(_START, asked_for) if asked_for else asked_for
+    config.CACHE_DIR = os.path.join(start.FOLDER, asked_for) if asked_for else asked_for
     try:
         yield
     finally:
