@@ -7,7 +7,7 @@ from .compiling.staging import staged
 from .drivers import blocked_rows, bundled_rows, each_row, redo_rows, run_of, streamed_rows, task_rows
 from .rows import blocked
 from .rows.blocked import cross_entropy_again
-from .rows.bundles import NO_LABEL, drop_ignored, empty_lanes, load_labels, write_lanes
+from .rows.bundles import NO_LABEL, drop_ignored, empty_lanes, load_labels, results_of_bundle, write_lanes
 from .rows.cached import cross_entropy_with_grad_row, is_small, room_for_exps
 from .rows.few_losses import cross_entropy_lanes, cross_entropy_with_grad_lanes, without_ignored
 from .rows.gradient import (
@@ -211,7 +211,7 @@ def bundle_with_grad(given, lanes, bundle):
     labels, spread = bundle_labels(args, lanes, bundle), spread_lanes(args.options, bundle)
     found = cross_entropy_with_grad_lanes(lanes, bundle, labels, load(factors, 0, width), args.options, spread)
     store_bundle(args, bundle, found, labels)
-    drop_ignored(lanes, bundle.n_classes, labels)
+    drop_ignored(results_of_bundle(lanes, bundle), bundle.n_classes, labels)
     write_lanes(lanes, bundle, args.gradients)
 
 

@@ -192,7 +192,7 @@ def log_softmax_backward_spatial(log_probs: Line, dlog_probs: Line, planes: Plan
 
 
 @staged
-def _backward_strip(do_lanes, strips, planes, row, n_rows):
-    values, grads = strips
+def _backward_strip(do_lanes, strips, results, planes, row, n_rows):
+    (values, grads), n_classes = strips, planes.n_classes
     for i in range(0, n_rows, lanes_of(values)):
-        do_lanes(values[i * planes.n_classes :], grads[i * planes.n_classes :], planes.n_classes)
+        do_lanes(values[i * n_classes :], grads[i * n_classes :], n_classes, results._replace(at=results.at + i))

@@ -89,11 +89,12 @@ def softmax_backward_row(probs, dprobs, dlogits, streamed, start, stop):
 
 
 @staged
-def softmax_backward_lanes(probs, dprobs, n_classes):
-    """Replace a_j by ∂L/∂z_j, of rows in lanes."""
+def softmax_backward_lanes(probs, dprobs, n_classes, results):
+    """Write ∂L/∂z_j of rows in lanes."""
     mean, width = demote(_sums_of_lanes(probs, dprobs, n_classes), probs), lanes_of(probs)
     for j in range(n_classes):
-        store(probs, j * width, _softmax_grad(load(probs, j * width), load(dprobs, j * width), mean))
+        grad = _softmax_grad(load(probs, j * width), load(dprobs, j * width), mean)
+        store(results.array, results.at + j * results.step, grad)
 
 
 @staged
@@ -114,8 +115,8 @@ def log_softmax_backward_row(log_probs, dlog_probs, dlogits, streamed, start, st
 
 
 @staged
-def log_softmax_backward_lanes(log_probs, dlog_probs, n_classes):
-    """Replace log a_j by ∂L/∂z_j, of rows in lanes."""
+def log_softmax_backward_lanes(log_probs, dlog_probs, n_classes, results):
+    """Write ∂L/∂z_j of rows in lanes."""
     width, zero = lanes_of(log_probs), splat(log_probs, 0.0)
     total = _sums_of_lanes(dlog_probs, None, n_classes)
     least, wide_zero = splat(total, least_quotient(log_probs) / NO_HEADROOM), splat(total, 0.0)
@@ -123,8 +124,8 @@ def log_softmax_backward_lanes(log_probs, dlog_probs, n_classes):
     scale = scale_of(demote(top, log_probs))
     arguments = scale, demote(-total / promote(exp_scaled(zero, scale)), log_probs)
     for j in range(n_classes):
-        log_a, g = load(log_probs, j * width), load(dlog_probs, j * width)
-        store(log_probs, j * width, _log_softmax_grad(log_a, g, arguments))
+        grad = _log_softmax_grad(load(log_probs, j * width), load(dlog_probs, j * width), arguments)
+        store(results.array, results.at + j * results.step, grad)
 
 
 @staged

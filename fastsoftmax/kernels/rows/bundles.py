@@ -26,6 +26,14 @@ NO_LABEL = -2.0
 IGNORED = -1.0
 
 
+class ClassVectors(NamedTuple):
+    """Vectors of a bundle in an array, one for each class: where the first is, and how far it is to the next."""
+
+    array: Any
+    at: Number
+    step: Number
+
+
 class Bundle(NamedTuple):
     """Some rows of few classes, as many as a vector has lanes or what is left."""
 
@@ -34,7 +42,8 @@ class Bundle(NamedTuple):
     n_classes: Number
     logits: Any  # the flat array that they come from
     at: Number  # the index of the first in it
-    is_result: bool = False  # whether its lanes are the result themselves
+    results: ClassVectors | None = None  # where its results go, if not to the lanes
+    ahead: ClassVectors | None = None  # logits of a later bundle, which are asked for meanwhile
     by_vectors: bool = False  # whether sums have the order of rows one by one: see `few.lanes_exp_sum`
     room: Array | None = None  # for e_j of many classes, where the lanes have to keep their logits
 
@@ -49,10 +58,15 @@ def empty_lanes(like):
     return Array(like.dtype, Pointer(room), (_MOST_CLASSES * vector.count,))
 
 
+def results_of_bundle(lanes, bundle):
+    """Give where the results of a bundle go."""
+    return ClassVectors(lanes, 0, lanes_of(lanes)) if bundle.results is None else bundle.results
+
+
 @staged
 def write_lanes(lanes, bundle, out):
-    """Transpose lanes to where a result has the bundle, if they are not it."""
-    if not bundle.is_result:
+    """Transpose lanes to where a result has the bundle, unless its results have gone elsewhere."""
+    if bundle.results is None:
         from_lanes(lanes, bundle.n_rows, bundle.n_classes, out, bundle.at)
 
 
@@ -113,11 +127,12 @@ def load_labels(labels, row, n_rows, width, ignore_index):
 
 
 @staged
-def drop_ignored(lanes, n_classes, labels):
+def drop_ignored(results, n_classes, labels):
     """Set the lanes of rows to ignore to zero, if there are any."""
-    places = demote(labels, load(lanes, 0))
+    places = demote(labels, load(results.array, results.at))
     ignored = splat(places, IGNORED)
-    if matching_lane(places, ignored) < lanes_of(lanes):
+    if matching_lane(places, ignored) < lanes_of(results.array):
         for j in range(n_classes):
-            value = load(lanes, j * lanes_of(lanes))
-            store(lanes, j * lanes_of(lanes), where_equal(places, ignored, splat(value, 0.0), value))
+            at = results.at + j * results.step
+            value = load(results.array, at)
+            store(results.array, at, where_equal(places, ignored, splat(value, 0.0), value))

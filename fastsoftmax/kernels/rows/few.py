@@ -18,7 +18,7 @@ from ..simd.vector import greater, is_double, lanes_of, magnitude, splat, where_
 from ..vecmath.double_double import ExpSum, add_exp, log1p_double_double, settled
 from ..vecmath.log1p import log1p, log1p_quotient
 from ..vecmath.quotient import multiply, multiply_near, quotient_of
-from .bundles import NO_LABEL
+from .bundles import NO_LABEL, results_of_bundle
 from .few_sums import BundleSums, finish_lanes, lanes_exp_sum, lanes_position, lanes_range
 from .logits import exp_logit, exp_top, in_two_parts, logit, scale_in, scale_of, wide_top
 from .whole import CANCELS, LogSums, log_probability
@@ -26,16 +26,16 @@ from .whole import CANCELS, LogSums, log_probability
 
 @staged
 def softmax_lanes(lanes, bundle):
-    """Replace z_j by a_j = e_j / Σ_s e_s."""
-    none, n_classes = splat(lanes, NO_LABEL), bundle.n_classes
+    """Write a_j = e_j / Σ_s e_s, and e_j to the lanes."""
+    none, n_classes, results = splat(lanes, NO_LABEL), bundle.n_classes, results_of_bundle(lanes, bundle)
     m, near = lanes_range(lanes, n_classes)
-    scale, asked = scale_of(lanes, m), BundleSums(none, none, m, by_vectors=bundle.by_vectors)
+    scale, asked = scale_of(lanes, m), BundleSums(none, none, m, by_vectors=bundle.by_vectors, ahead=bundle.ahead)
     totals = lane_sums(lanes_exp_sum(lanes, n_classes, asked, near, scale, lanes).others)
     quotient = quotient_of(m, splat(totals, 1.0), totals)
     if near:
-        finish_lanes(_near_probability, lanes, n_classes, none, None, quotient, lanes)
+        finish_lanes(_near_probability, lanes, n_classes, none, None, quotient, results)
     else:
-        finish_lanes(_probability, lanes, n_classes, none, None, quotient, lanes)
+        finish_lanes(_probability, lanes, n_classes, none, None, quotient, results)
 
 
 @staged
@@ -55,7 +55,7 @@ def log_sum_lanes(lanes, bundle):
     m, near = lanes_range(lanes, n_classes)
     scale = scale_of(lanes, m)
     skip, ties = _skip_of_top(lanes, bundle, m)
-    asked = BundleSums(splat(lanes, NO_LABEL), skip, m, by_vectors=bundle.by_vectors)
+    asked = BundleSums(splat(lanes, NO_LABEL), skip, m, by_vectors=bundle.by_vectors, ahead=bundle.ahead)
     others = _with_ties(lane_sums(lanes_exp_sum(lanes, n_classes, asked, near, scale, None).others), ties, scale)
     log_sum = log1p_quotient(m, others, promote(exp_top(scale)))
     size = magnitude(m)
@@ -123,7 +123,7 @@ def logsumexp_by_vectors(lanes, bundle):
     else:
         none = splat(lanes, NO_LABEL)
         m, near = lanes_range(lanes, bundle.n_classes)
-        scale, asked = scale_of(lanes, m), BundleSums(none, none, m, by_vectors=True)
+        scale, asked = scale_of(lanes, m), BundleSums(none, none, m, by_vectors=True, ahead=bundle.ahead)
         total = lane_sums(lanes_exp_sum(lanes, bundle.n_classes, asked, near, scale, None).others)
         e_top = promote(exp_top(scale))
         log_sum, share = log1p_quotient(m, total - e_top, e_top), e_top / total
@@ -159,9 +159,10 @@ def _exact_logsumexps(lanes, n_classes):
 
 @staged
 def log_softmax_lanes(lanes, bundle):
-    """Replace z_j by log a_j = (q_j − m) − log Σ_s e^(q_s − m)."""
-    width, n_classes = lanes_of(lanes), bundle.n_classes
+    """Write log a_j = (q_j − m) − log Σ_s e^(q_s − m)."""
+    width, n_classes, results = lanes_of(lanes), bundle.n_classes, results_of_bundle(lanes, bundle)
     m, log_sum = log_sum_lanes(lanes, bundle)
     sums = LogSums(m, demote(log_sum, m), scale_in(lanes, m))
     for j in range(n_classes):
-        store(lanes, j * width, log_probability(load(lanes, j * width), j, width, sums))
+        log_a = log_probability(load(lanes, j * width), j, width, sums)
+        store(results.array, results.at + j * results.step, log_a)

@@ -7,7 +7,7 @@ from ..simd.memory import load, store
 from ..simd.reduce import greatest_lane
 from ..simd.vector import lanes_of, magnitude, splat, where_equal, where_greater
 from ..vecmath.quotient import LEAST_NEAR_QUOTIENT, NO_HEADROOM, least_quotient, multiply, multiply_near, quotient_of
-from .bundles import IGNORED, empty_lanes
+from .bundles import IGNORED, empty_lanes, results_of_bundle
 from .few_sums import BundleSums, finish_lanes, lanes_exp_sum, lanes_position, lanes_range
 from .gradient import LaneGradient, class_gradient
 from .logits import exp_logit, exp_top, has_slope, in_units, logit, scale_of, wide_gap, wide_top
@@ -27,7 +27,7 @@ def cross_entropy_lanes(lanes, bundle, labels, options, exps, spread):
         places = where_equal(places, splat(places, IGNORED), splat(places, 0.0), places)
     skip = lanes_position(lanes, n_classes, m) if leaves_out_top(options) else places
     prediction = predict_lanes(lanes, n_classes, m, skip) if has_stats(options) else None
-    asked = BundleSums(places, skip, m, options, spread, bundle.by_vectors)
+    asked = BundleSums(places, skip, m, options, spread, bundle.by_vectors, bundle.ahead)
     sums = lanes_exp_sum(lanes, n_classes, asked, near, scale, exps)
     labelled = has_label(options)
     label = logit(sums.z_label, scale.transform) if labelled else None
@@ -54,7 +54,7 @@ def without_ignored(values, labels):
 
 @staged
 def cross_entropy_with_grad_lanes(lanes, bundle, labels, factors, options, spread):
-    """Replace z_j by s ∂L/∂z_j, with s the factor of each lane, and give the losses of a bundle."""
+    """Write s ∂L/∂z_j, with s the factor of each lane, and give the losses of a bundle."""
     n_classes = bundle.n_classes
     exps = lanes
     if has_slope(lanes):
@@ -75,16 +75,17 @@ def cross_entropy_with_grad_lanes(lanes, bundle, labels, factors, options, sprea
     quotient = quotient_of(like, weights, totals)
     uniform = None if found.uniform is None else demote(factors * found.uniform, like)
     given = quotient, uniform, options, spread, lanes if has_slope(lanes) else None
+    results = results_of_bundle(lanes, bundle)
     if near:
-        _write_gradient(multiply_near, given, exps, n_classes, places, at_label, lanes)
+        _write_gradient(multiply_near, given, exps, n_classes, places, at_label, results)
     else:
-        _write_gradient(multiply, given, exps, n_classes, places, at_label, lanes)
+        _write_gradient(multiply, given, exps, n_classes, places, at_label, results)
     return found
 
 
 @staged
-def _write_gradient(multiply, given, exps, n_classes, places, at_label, lanes):
-    finish_lanes(class_gradient, exps, n_classes, places, at_label, LaneGradient(multiply, *given), lanes)
+def _write_gradient(multiply, given, exps, n_classes, places, at_label, results):
+    finish_lanes(class_gradient, exps, n_classes, places, at_label, LaneGradient(multiply, *given), results)
 
 
 @staged

@@ -7,9 +7,9 @@ from ..compiling.staging import staged
 from ..compiling.values import Vector
 from ..compiling.views import Array
 from ..simd.accumulate import Sum, add_four_to_sum, add_to_sum, empty_sum
-from ..simd.memory import load, store
+from ..simd.memory import load, prefetch, store
 from ..simd.vector import greater, lanes_of, less, splat, where_equal
-from .bundles import NO_LABEL
+from .bundles import NO_LABEL, ClassVectors
 from .further import add_four_dispersions, finite, shortfall_of
 from .logits import are_near, exp_logit, exp_near_logit, gap, has_slope, logit
 from .options import LossOptions, has_stats
@@ -60,6 +60,7 @@ class BundleSums(NamedTuple):
     options: LossOptions | None = None
     spread: Array | None = None  # u_j: see `targets.spread_lanes`
     by_vectors: bool = False
+    ahead: ClassVectors | None = None
 
 
 @staged
@@ -158,6 +159,8 @@ def _one_class(exp, lanes, j, asked, scale, out, z_label, w_label):
     """
     options, zero, number = asked.options, splat(lanes, 0.0), splat(lanes, j)
     z = load(lanes, j * lanes_of(lanes))
+    if asked.ahead is not None:
+        prefetch(asked.ahead.array, asked.ahead.at + j * asked.ahead.step)
     x = logit(z, scale.transform)
     e = exp(x, scale)
     if out is not None:
@@ -179,11 +182,11 @@ def _one_class(exp, lanes, j, asked, scale, out, z_label, w_label):
 
 
 @staged
-def finish_lanes(finish, exps, n_classes, labels, entry, given, lanes):
-    """Make finish(e_j, …) of e_j in `exps`, and of e_y what it makes of `entry`, if there is one."""
-    width = lanes_of(lanes)
+def finish_lanes(finish, exps, n_classes, labels, entry, given, results):
+    """Write finish(e_j, …) of e_j in `exps`, and of e_y what it makes of `entry`, if there is one."""
+    width = lanes_of(exps)
     for j in range(n_classes):
         value = load(exps, j * width)
         if entry is not None:
-            value = where_equal(labels, splat(lanes, j), entry, value)
-        store(lanes, j * width, finish(value, j, given))
+            value = where_equal(labels, splat(exps, j), entry, value)
+        store(results.array, results.at + j * results.step, finish(value, j, given))

@@ -12,9 +12,10 @@ import numpy as np
 
 from ..compiling.numbers import Number
 from ..compiling.staging import staged
-from ..simd.memory import load, load_first, prefetch, store, store_first, stream, unaligned
+from ..simd.memory import load, load_first, store, store_first, store_parts, stream, unaligned
 from ..simd.vector import lanes_of
 from ..tuning import STRIP_BUNDLES, STRIP_SIZE
+from .bundles import ClassVectors
 
 
 class Planes(NamedTuple):
@@ -63,99 +64,91 @@ def rows_of_a_strip(like, n_classes):
 
 
 @staged
-def rows_from(planes, row, most, out):
-    """Choose how many rows from one on to copy next: up to so many, or those before the first that begins a line.
+def empty_results(like, n_classes, n_rows):
+    """Make room for the results of so many rows of a strip, those of a class next to each other, and a vector before.
 
-    That is where the result is written past the caches, and rows of all classes begin lines alike.
+    From there they can be written to lines wherever those begin, which for each class may be elsewhere. Classes are an
+    odd number of vectors apart, or a few sets of the caches would have to hold them all.
     """
-    count = most
-    if out is not None:
-        left = unaligned(out, neighbours(planes, row, most).out_at)
-        if planes.streams & (planes.out_class_step % lanes_of(out) == 0) & (left > 0):
-            count = min(left, most)
-    return count
+    width = lanes_of(like)
+    step = (n_rows // width + 1 | 1) * width
+    return ClassVectors(np.empty(n_classes * step, like.dtype), width, step)
 
 
 @staged
 def planes_to_strip(array, planes, first, n_rows, strip):
     """Copy rows into lanes, one bundle behind the other; lanes without a row hold zeros."""
-    _copy(_copy_in, array, planes, first, n_rows, strip)
-
-
-@staged
-def strip_to_planes(strip, planes, first, n_rows, out):
-    """Copy lanes back into rows."""
-    _copy(_copy_out, out, planes, first, n_rows, strip)
-
-
-@staged
-def _copy(copy, array, planes, first, n_rows, strip):
-    """Copy rows, those that lie next to each other at a time: copy(array, rows, done, n_classes, strip)."""
     done = np.intp(0)
     while done < n_rows:
         rows = neighbours(planes, first + done, n_rows - done)
-        copy(array, rows, done, planes.n_classes, strip)
+        _copy_in(array, rows, done, planes.n_classes, strip)
         done += rows.n_rows
 
 
-class _Parts(NamedTuple):
-    """Neighbours in a strip: those that fill the last bundle, whole bundles from there on, and what is left."""
-
-    lane: Number  # of the last bundle, which is next
-    head: Number  # how many go there
-    whole: Number  # how many there are with those in whole bundles
-
-
 @staged
-def _parts(rows, done, width):
-    lane = done % width
-    head = min(width - lane, rows.n_rows) if lane else 0
-    return _Parts(lane, head, head + (rows.n_rows - head) // width * width)
+def strip_to_planes(results, planes, first, n_rows, out, rows):
+    """Copy the results of a strip back; `rows` are all those of its task.
+
+    Past the caches a line that two strips share is written once, by the second of them (M64).
+    """
+    done = np.intp(0)
+    while done < n_rows:
+        row = first + done
+        run = neighbours(planes, row, n_rows - done)
+        after = row + run.n_rows
+        continues = (row > rows.first) & (row % planes.n_inner > 0)
+        goes_on = (after < rows.last) & (after % planes.n_inner > 0)
+        for j in range(planes.n_classes):
+            source, at = results.at + j * results.step + done, run.out_at + j * run.out_step
+            if planes.streams:
+                _stream_out(results.array, source, run.n_rows, out, at, continues, goes_on)
+            else:
+                _store_out(results.array, source, run.n_rows, out, at)
+        done += run.n_rows
 
 
 @staged
 def _copy_in(array, rows, done, n_classes, strip):
-    """Copy neighbours to where the rows that are done end."""
+    """Copy neighbours to where the rows that are done end: some to fill the last bundle, whole ones, what is left."""
     width = lanes_of(strip)
-    parts = _parts(rows, done, width)
+    lane = done % width
+    head = min(width - lane, rows.n_rows) if lane else 0
+    whole = head + (rows.n_rows - head) // width * width
     for j in range(n_classes):
         at, target = rows.at + j * rows.step, j * width
-        if parts.head:
-            place = (done - parts.lane) * n_classes + target + parts.lane
-            store_first(strip, place, parts.head, load_first(array, at, parts.head, 0.0))
-        for i in range(parts.head, parts.whole, width):
-            prefetch(array, at + i + rows.n_rows)
+        if head:
+            place = (done - lane) * n_classes + target + lane
+            store_first(strip, place, head, load_first(array, at, head, 0.0))
+        for i in range(head, whole, width):
             store(strip, (done + i) * n_classes + target, load(array, at + i))
-        if parts.whole < rows.n_rows:
-            z = load_first(array, at + parts.whole, rows.n_rows - parts.whole, 0.0)
-            store(strip, (done + parts.whole) * n_classes + target, z)
+        if whole < rows.n_rows:
+            z = load_first(array, at + whole, rows.n_rows - whole, 0.0)
+            store(strip, (done + whole) * n_classes + target, z)
 
 
 @staged
-def _copy_out(out, rows, done, n_classes, strip):
-    """Copy neighbours back; past the caches what can be: whole bundles that begin lines."""
-    width = lanes_of(strip)
-    parts = _parts(rows, done, width)
-    in_lines = (unaligned(out, rows.out_at) == 0) & (rows.out_step % width == 0)
-    if rows.streams & in_lines & (parts.lane == 0) & (parts.whole == rows.n_rows):
-        for j in range(n_classes):
-            at, source = rows.out_at + j * rows.out_step, done * n_classes + j * width
-            for i in range(0, parts.whole, width):
-                stream(out, at + i, load(strip, i * n_classes + source))
+def _store_out(results, source, n_rows, out, at):
+    width, i = lanes_of(results), np.intp(0)
+    while i + width <= n_rows:
+        store(out, at + i, load(results, source + i))
+        i += width
+    if i < n_rows:
+        store_first(out, at + i, n_rows - i, load_first(results, source + i, n_rows - i, 0.0))
+
+
+@staged
+def _stream_out(results, source, n_rows, out, at, continues, goes_on):
+    """Write whole lines past the caches, the first with what waits before the results; what is left may wait there."""
+    width, i = lanes_of(results), unaligned(out, at)
+    if continues:
+        i = i - width if i else i
     else:
-        _store_out(strip, rows, parts, done, n_classes, out)
-
-
-@staged
-def _store_out(strip, rows, parts, done, n_classes, out):
-    width = lanes_of(strip)
-    for j in range(n_classes):
-        at, source = rows.out_at + j * rows.out_step, j * width
-        if parts.head:
-            place = (done - parts.lane) * n_classes + source + parts.lane
-            store_first(out, at, parts.head, load_first(strip, place, parts.head, 0.0))
-        for i in range(parts.head, parts.whole, width):
-            store(out, at + i, load(strip, (done + i) * n_classes + source))
-        if parts.whole < rows.n_rows:
-            value = load(strip, (done + parts.whole) * n_classes + source)
-            store_first(out, at + parts.whole, rows.n_rows - parts.whole, value)
+        i = min(i, n_rows)
+        store_parts(out, at, i, load_first(results, source, i, 0.0))
+    while i + width <= n_rows:
+        stream(out, at + i, load(results, source + i))
+        i += width
+    if goes_on:
+        store(results, source - width, load(results, source + n_rows - width))
+    elif i < n_rows:
+        store_first(out, at + i, n_rows - i, load_first(results, source + i, n_rows - i, 0.0))

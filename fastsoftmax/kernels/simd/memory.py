@@ -153,6 +153,13 @@ def store_first(array, index, count, vector):
     build_store_first(value, part_address(array, index, count, value.type), count)
 
 
+def store_parts(array, index, count, vector):
+    """Store the first `count` lanes, fewer than all, without a store that reaches into the line behind them."""
+    value = _stored(array, index, vector, count)
+    place = part_address(array, index, count, value.type)
+    _build_store_parts(value, place, number(count).ir, array.itemsize)
+
+
 def stream(array, index, vector):
     """Store a vector past the caches, to an address that is a multiple of its bytes (see `unaligned`)."""
     value = _stored(array, index, vector)
