@@ -12,17 +12,11 @@ import numpy as np
 from .compiling.numbers import Number
 from .compiling.staging import staged
 from .rows.blocks import empty_parts, merge, sum_block, write_block
-from .rows.bundles import Bundle, ClassVectors, empty_lanes, to_lanes
+from .rows.bundles import Bundle, bundle_of, empty_lanes, to_lanes
 from .rows.logits import has_slope, view_lanes
 from .rows.options import is_ignored, leave_out, skips
 from .rows.passes import Place, Range, Row, row_max, row_range
-from .rows.planes import (
-    empty_results,
-    neighbours,
-    planes_to_strip,
-    rows_of_a_strip,
-    strip_to_planes,
-)
+from .rows.planes import Strip, empty_results, later_rows, planes_to_strip, rows_of_a_strip, strip_to_planes
 from .rows.streamed import Pending, stream_row
 from .simd.memory import finish_streams
 from .simd.vector import lanes_of
@@ -167,18 +161,18 @@ def spatial_run(planes, like):
 def spatial_strips(do_strip, args, arrays, planes, out, rows):
     """Go through rows whose classes do not lie next to each other, some bundles of them at a time: see `rows.planes`.
 
-    do_strip(args, strips, results, planes, row, n_rows) takes a strip of each array, and writes one of results, which
-    goes to `out`, if that is not None.
+    do_strip(args, n_classes, strip) writes the strip's results, which go to `out`, if that is not None.
     """
     most, row = rows_of_a_strip(arrays[0], planes.n_classes), rows.first
-    strips, results = (), None if out is None else empty_results(arrays[0], planes.n_classes, most)
+    lanes, results = (), None if out is None else empty_results(arrays[0], planes.n_classes, most)
     for k in range(len(arrays)):
-        strips = (*strips, np.empty(most * planes.n_classes, arrays[k].dtype))
+        lanes = (*lanes, np.empty(most * planes.n_classes, arrays[k].dtype))
     while row < rows.last:
-        n_rows = min(most, rows.last - row)
+        n_rows, later = min(most, rows.last - row), ()
         for k in range(len(arrays)):
-            planes_to_strip(arrays[k], planes, row, n_rows, strips[k])
-        do_strip(args, strips, results, planes, row, n_rows)
+            planes_to_strip(arrays[k], planes, row, n_rows, lanes[k])
+            later = (*later, later_rows(arrays[k], planes, row, n_rows))
+        do_strip(args, planes.n_classes, Strip(row, n_rows, lanes, results, later))
         if out is not None:
             strip_to_planes(results, planes, row, n_rows, out, rows)
         row += n_rows
@@ -195,16 +189,14 @@ def spatial_bundles(do_bundle, args, logits, planes, by_vectors, out, rows):
 
 
 @staged
-def _bundles_of_strip(given, strips, results, planes, row, n_rows):
+def _bundles_of_strip(given, n_classes, strip):
     do_bundle, args, logits, by_vectors, room = given
-    n_classes, width = planes.n_classes, lanes_of(logits)
-    # Of each bundle the line of its last row: that of its first, if it is another, the bundle before has asked for (M64).
-    later = neighbours(planes, row, n_rows).at + n_rows + width - 1
-    for i in range(0, n_rows, width):
-        lanes = view_lanes(strips[0].view(i * n_classes, (n_classes * width,)), logits)
-        count, own = min(width, n_rows - i), None if results is None else results._replace(at=results.at + i)
-        ahead = ClassVectors(logits, later + i, planes.class_step)
-        do_bundle(args, lanes, Bundle(row + i, count, n_classes, logits, row + i, own, ahead, by_vectors, room))
+    width = lanes_of(logits)
+    for i in range(0, strip.n_rows, width):
+        lanes = view_lanes(strip.lanes[0].view(i * n_classes, (n_classes * width,)), logits)
+        row, count = strip.row + i, min(width, strip.n_rows - i)
+        results, later = bundle_of(strip.results, i), bundle_of(strip.later[0], i)
+        do_bundle(args, lanes, Bundle(row, count, n_classes, logits, row, results, later, by_vectors, room))
 
 
 @staged

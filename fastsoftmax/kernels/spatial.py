@@ -15,7 +15,7 @@ from .cross_entropy import bundle_loss, bundle_with_grad, lane_factors
 from .drivers import spatial_bundles, spatial_run, spatial_strips, task_rows
 from .rows.backward import log_softmax_backward_lanes, softmax_backward_lanes
 from .rows.blocked import Results, results_of
-from .rows.bundles import empty_lanes
+from .rows.bundles import bundle_of, empty_lanes
 from .rows.few import logsumexp_by_vectors
 from .rows.logits import view_lanes, view_logits
 from .rows.options import LogitOptions, LogProbOptions, LossArgs, LossOptions
@@ -192,7 +192,9 @@ def log_softmax_backward_spatial(log_probs: Line, dlog_probs: Line, planes: Plan
 
 
 @staged
-def _backward_strip(do_lanes, strips, results, planes, row, n_rows):
-    (values, grads), n_classes = strips, planes.n_classes
-    for i in range(0, n_rows, lanes_of(values)):
-        do_lanes(values[i * n_classes :], grads[i * n_classes :], n_classes, results._replace(at=results.at + i))
+def _backward_strip(do_lanes, n_classes, strip):
+    values, grads = strip.lanes
+    for i in range(0, strip.n_rows, lanes_of(values)):
+        later = bundle_of(strip.later[0], i), bundle_of(strip.later[1], i)
+        results = bundle_of(strip.results, i)
+        do_lanes(values[i * n_classes :], grads[i * n_classes :], n_classes, results, later)

@@ -10,6 +10,7 @@ from ..simd.reduce import first_lane
 from ..simd.vector import fma, lanes_of, magnitude, splat, where_greater
 from ..vecmath.exp import exp_scaled, scale_of
 from ..vecmath.quotient import NO_HEADROOM, least_quotient
+from .bundles import ask_for_class
 from .vector_sums import begin_sums, fold_lanes, keep_sums, kept_sums
 
 
@@ -37,24 +38,27 @@ def sum_of_products(values, factors, start, stop):
 
 
 @staged
-def _sums_of_lanes(values, factors, n_classes):
-    """Compute the same of rows in lanes, to the same bits, in float64 lanes."""
+def _sums_of_lanes(values, factors, n_classes, later):
+    """Compute the same of rows in lanes, to the same bits, in float64 lanes, and ask for what is needed later."""
     width, none = lanes_of(values), (empty_sum(values),)
     room = begin_sums(values, none)
     fours = n_classes // (4 * width) * (4 * width)
     for first in range(0, fours, 4 * width):
         for j in range(first, first + width):
             (total,) = kept_sums(room, j - first, none)
-            keep_sums(room, j - first, (add_four_to_sum(total, *_products(values, factors, j, width, 4)),))
+            keep_sums(room, j - first, (add_four_to_sum(total, *_products(values, factors, j, width, 4, later)),))
     for j in range(fours, n_classes):
         (total,) = kept_sums(room, (j - fours) % width, none)
-        keep_sums(room, (j - fours) % width, (add_to_sum(total, *_products(values, factors, j, width, 1)),))
+        keep_sums(room, (j - fours) % width, (add_to_sum(total, *_products(values, factors, j, width, 1, later)),))
     (total,) = fold_lanes(room, none)
     return lane_sums(total)
 
 
-def _products(values, factors, j, step, count):
+def _products(values, factors, j, step, count, later):
     """Load v_j f_j, or v_j, of some classes of rows in lanes, each `step` after the one before."""
+    for vectors in later:
+        for k in range(count):
+            ask_for_class(vectors, j + k * step)
     places = [(j + k * step) * lanes_of(values) for k in range(count)]
     return [load(values, at) if factors is None else load(values, at) * load(factors, at) for at in places]
 
@@ -89,9 +93,9 @@ def softmax_backward_row(probs, dprobs, dlogits, streamed, start, stop):
 
 
 @staged
-def softmax_backward_lanes(probs, dprobs, n_classes, results):
+def softmax_backward_lanes(probs, dprobs, n_classes, results, later):
     """Write ∂L/∂z_j of rows in lanes."""
-    mean, width = demote(_sums_of_lanes(probs, dprobs, n_classes), probs), lanes_of(probs)
+    mean, width = demote(_sums_of_lanes(probs, dprobs, n_classes, later), probs), lanes_of(probs)
     for j in range(n_classes):
         grad = _softmax_grad(load(probs, j * width), load(dprobs, j * width), mean)
         store(results.array, results.at + j * results.step, grad)
@@ -115,10 +119,10 @@ def log_softmax_backward_row(log_probs, dlog_probs, dlogits, streamed, start, st
 
 
 @staged
-def log_softmax_backward_lanes(log_probs, dlog_probs, n_classes, results):
+def log_softmax_backward_lanes(log_probs, dlog_probs, n_classes, results, later):
     """Write ∂L/∂z_j of rows in lanes."""
     width, zero = lanes_of(log_probs), splat(log_probs, 0.0)
-    total = _sums_of_lanes(dlog_probs, None, n_classes)
+    total = _sums_of_lanes(dlog_probs, None, n_classes, later)
     least, wide_zero = splat(total, least_quotient(log_probs) / NO_HEADROOM), splat(total, 0.0)
     top = where_greater(least, magnitude(total), splat(total, -math.log(NO_HEADROOM)), wide_zero)
     scale = scale_of(demote(top, log_probs))

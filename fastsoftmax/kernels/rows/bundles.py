@@ -34,6 +34,11 @@ class ClassVectors(NamedTuple):
     step: Number
 
 
+def bundle_of(first, i):
+    """Give the vectors of a bundle that is i rows behind the first; of None there are none."""
+    return None if first is None else first._replace(at=first.at + i)
+
+
 class Bundle(NamedTuple):
     """Some rows of few classes, as many as a vector has lanes or what is left."""
 
@@ -43,7 +48,7 @@ class Bundle(NamedTuple):
     logits: Any  # the flat array that they come from
     at: Number  # the index of the first in it
     results: ClassVectors | None = None  # where its results go, if not to the lanes
-    ahead: ClassVectors | None = None  # logits of a later bundle, which are asked for meanwhile
+    later: ClassVectors | None = None  # logits of another bundle, which are asked for meanwhile
     by_vectors: bool = False  # whether sums have the order of rows one by one: see `few.lanes_exp_sum`
     room: Array | None = None  # for e_j of many classes, where the lanes have to keep their logits
 
@@ -56,6 +61,11 @@ def empty_lanes(like):
     vector = vector_type(like.dtype)
     room = scopes[-1].place(vector, _MOST_CLASSES + _APART, align=64)
     return Array(like.dtype, Pointer(room), (_MOST_CLASSES * vector.count,))
+
+
+def ask_for_class(vectors, j):
+    """Ask for one class of a bundle ahead."""
+    prefetch(vectors.array, vectors.at + j * vectors.step)
 
 
 def results_of_bundle(lanes, bundle):

@@ -29,7 +29,7 @@ def softmax_lanes(lanes, bundle):
     """Write a_j = e_j / Σ_s e_s, and e_j to the lanes."""
     none, n_classes, results = splat(lanes, NO_LABEL), bundle.n_classes, results_of_bundle(lanes, bundle)
     m, near = lanes_range(lanes, n_classes)
-    scale, asked = scale_of(lanes, m), BundleSums(none, none, m, by_vectors=bundle.by_vectors, ahead=bundle.ahead)
+    scale, asked = scale_of(lanes, m), BundleSums(none, none, m, by_vectors=bundle.by_vectors, later=bundle.later)
     totals = lane_sums(lanes_exp_sum(lanes, n_classes, asked, near, scale, lanes).others)
     quotient = quotient_of(m, splat(totals, 1.0), totals)
     if near:
@@ -55,7 +55,7 @@ def log_sum_lanes(lanes, bundle):
     m, near = lanes_range(lanes, n_classes)
     scale = scale_of(lanes, m)
     skip, ties = _skip_of_top(lanes, bundle, m)
-    asked = BundleSums(splat(lanes, NO_LABEL), skip, m, by_vectors=bundle.by_vectors, ahead=bundle.ahead)
+    asked = BundleSums(splat(lanes, NO_LABEL), skip, m, by_vectors=bundle.by_vectors, later=bundle.later)
     others = _with_ties(lane_sums(lanes_exp_sum(lanes, n_classes, asked, near, scale, None).others), ties, scale)
     log_sum = log1p_quotient(m, others, promote(exp_top(scale)))
     size = magnitude(m)
@@ -123,7 +123,7 @@ def logsumexp_by_vectors(lanes, bundle):
     else:
         none = splat(lanes, NO_LABEL)
         m, near = lanes_range(lanes, bundle.n_classes)
-        scale, asked = scale_of(lanes, m), BundleSums(none, none, m, by_vectors=True, ahead=bundle.ahead)
+        scale, asked = scale_of(lanes, m), BundleSums(none, none, m, by_vectors=True, later=bundle.later)
         total = lane_sums(lanes_exp_sum(lanes, bundle.n_classes, asked, near, scale, None).others)
         e_top = promote(exp_top(scale))
         log_sum, share = log1p_quotient(m, total - e_top, e_top), e_top / total

@@ -27,7 +27,7 @@ def cross_entropy_lanes(lanes, bundle, labels, options, exps, spread):
         places = where_equal(places, splat(places, IGNORED), splat(places, 0.0), places)
     skip = lanes_position(lanes, n_classes, m) if leaves_out_top(options) else places
     prediction = predict_lanes(lanes, n_classes, m, skip) if has_stats(options) else None
-    asked = BundleSums(places, skip, m, options, spread, bundle.by_vectors, bundle.ahead)
+    asked = BundleSums(places, skip, m, options, spread, bundle.by_vectors, bundle.later)
     sums = lanes_exp_sum(lanes, n_classes, asked, near, scale, exps)
     labelled = has_label(options)
     label = logit(sums.z_label, scale.transform) if labelled else None

@@ -7,9 +7,9 @@ from ..compiling.staging import staged
 from ..compiling.values import Vector
 from ..compiling.views import Array
 from ..simd.accumulate import Sum, add_four_to_sum, add_to_sum, empty_sum
-from ..simd.memory import load, prefetch, store
+from ..simd.memory import load, store
 from ..simd.vector import greater, lanes_of, less, splat, where_equal
-from .bundles import NO_LABEL, ClassVectors
+from .bundles import NO_LABEL, ClassVectors, ask_for_class
 from .further import add_four_dispersions, finite, shortfall_of
 from .logits import are_near, exp_logit, exp_near_logit, gap, has_slope, logit
 from .options import LossOptions, has_stats
@@ -60,7 +60,7 @@ class BundleSums(NamedTuple):
     options: LossOptions | None = None
     spread: Array | None = None  # u_j: see `targets.spread_lanes`
     by_vectors: bool = False
-    ahead: ClassVectors | None = None
+    later: ClassVectors | None = None  # what to ask for ahead
 
 
 @staged
@@ -159,8 +159,8 @@ def _one_class(exp, lanes, j, asked, scale, out, z_label, w_label):
     """
     options, zero, number = asked.options, splat(lanes, 0.0), splat(lanes, j)
     z = load(lanes, j * lanes_of(lanes))
-    if asked.ahead is not None:
-        prefetch(asked.ahead.array, asked.ahead.at + j * asked.ahead.step)
+    if asked.later is not None:
+        ask_for_class(asked.later, j)
     x = logit(z, scale.transform)
     e = exp(x, scale)
     if out is not None:

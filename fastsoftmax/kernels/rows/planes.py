@@ -12,6 +12,7 @@ import numpy as np
 
 from ..compiling.numbers import Number
 from ..compiling.staging import staged
+from ..compiling.views import Array
 from ..simd.memory import load, load_first, store, store_first, store_parts, stream, unaligned
 from ..simd.vector import lanes_of
 from ..tuning import STRIP_BUNDLES, STRIP_SIZE
@@ -40,6 +41,16 @@ class Neighbours(NamedTuple):
     out_at: Number
     out_step: Number
     streams: Number
+
+
+class Strip(NamedTuple):
+    """Some bundles of rows, copied: the first row, and how many there are."""
+
+    row: Number
+    n_rows: Number
+    lanes: tuple[Array, ...]  # of each array, one bundle behind the other
+    results: ClassVectors | None
+    later: tuple[ClassVectors, ...]  # in each array the first bundle of the next strip, to be asked for
 
 
 @staged
@@ -73,6 +84,16 @@ def empty_results(like, n_classes, n_rows):
     width = lanes_of(like)
     step = (n_rows // width + 1 | 1) * width
     return ClassVectors(np.empty(n_classes * step, like.dtype), width, step)
+
+
+@staged
+def later_rows(array, planes, row, n_rows):
+    """Give what to ask for ahead: of each bundle of the next strip the last row, and with it the line that it ends in.
+
+    The line that it begins in, if that is another, is asked for by the bundle before (M64).
+    """
+    after = neighbours(planes, row, n_rows).at + n_rows
+    return ClassVectors(array, after + lanes_of(array) - 1, planes.class_step)
 
 
 @staged
