@@ -49,8 +49,10 @@ def test_in_place(name, layout, size, dtype, twin, seen, assert_same_bits, monke
     assert not any(seen.streams)
 
 
-# Rows that fill lines, all of them or those of a dtype, and rows that do not.
+# Rows that fill lines, all of them or those of a dtype, and rows that do not. The last two are so many that a task has
+# several strips, and what is left of a line waits for the next one, if that has it; images end at any place of a strip.
 STREAMED = [(3, 144, 21), (1, 20_000, 3), (2, 40, 33), (2, 128, 150), (3, 49, 31), (5, 16, 130), (2, 160, 1_000)]
+STREAMED += [(37, 449, 21), (37, 449, 130)]
 
 
 @pytest.mark.parametrize("layout", ["axis 1", "Fortran", "every other image", "some of each line"])

@@ -3,7 +3,7 @@
 The logits of one class are a plane, or a run of one, `class_step` elements before those of the next class. Rows in
 lanes need no transposing there: a vector of the first class, one of the second, and so on, are a bundle. Several
 bundles are copied into a strip at a time: of one alone each class is a single line of the cache, far from the others,
-and memory is slow to read and to write that.
+and memory is slow to read and to write that. Results wait in a strip of another order, from where they go to planes.
 """
 
 from typing import NamedTuple
@@ -40,7 +40,6 @@ class Neighbours(NamedTuple):
     step: Number
     out_at: Number
     out_step: Number
-    streams: Number
 
 
 class Strip(NamedTuple):
@@ -63,7 +62,6 @@ def neighbours(planes, row, most):
         planes.class_step,
         outer * planes.out_outer_step + inner,
         planes.out_class_step,
-        planes.streams,
     )
 
 
@@ -116,15 +114,21 @@ def strip_to_planes(results, planes, first, n_rows, out, rows):
     while done < n_rows:
         row = first + done
         run = neighbours(planes, row, n_rows - done)
+        before = min(row - rows.first, row % planes.n_inner)
         after = row + run.n_rows
-        continues = (row > rows.first) & (row % planes.n_inner > 0)
         goes_on = (after < rows.last) & (after % planes.n_inner > 0)
         for j in range(planes.n_classes):
             source, at = results.at + j * results.step + done, run.out_at + j * run.out_step
             if planes.streams:
-                _stream_out(results.array, source, run.n_rows, out, at, continues, goes_on)
+                i = _stream_out(results.array, source, run.n_rows, before, out, at)
+                if goes_on:  # to where those before the next strip are
+                    width = lanes_of(results.array)
+                    left = load(results.array, source + run.n_rows - width)
+                    store(results.array, results.at + j * results.step - width, left)
+                else:
+                    _store_out(results.array, source, i, run.n_rows, out, at)
             else:
-                _store_out(results.array, source, run.n_rows, out, at)
+                _store_out(results.array, source, np.intp(0), run.n_rows, out, at)
         done += run.n_rows
 
 
@@ -148,8 +152,9 @@ def _copy_in(array, rows, done, n_classes, strip):
 
 
 @staged
-def _store_out(results, source, n_rows, out, at):
-    width, i = lanes_of(results), np.intp(0)
+def _store_out(results, source, i, n_rows, out, at):
+    """Copy one class of neighbours back, from one of them on."""
+    width = lanes_of(results)
     while i + width <= n_rows:
         store(out, at + i, load(results, source + i))
         i += width
@@ -158,18 +163,18 @@ def _store_out(results, source, n_rows, out, at):
 
 
 @staged
-def _stream_out(results, source, n_rows, out, at, continues, goes_on):
-    """Write whole lines past the caches, the first with what waits before the results; what is left may wait there."""
+def _stream_out(results, source, n_rows, before, out, at):
+    """Copy whole lines of them past the caches, and where the first line is not all theirs what they have of it.
+
+    `before` says how many neighbours there were in strips before. Gives how many of these need no more than that.
+    """
     width, i = lanes_of(results), unaligned(out, at)
-    if continues:
-        i = i - width if i else i
+    if (i > 0) & (width - i <= before):
+        i = i - width
     else:
         i = min(i, n_rows)
         store_parts(out, at, i, load_first(results, source, i, 0.0))
     while i + width <= n_rows:
         stream(out, at + i, load(results, source + i))
         i += width
-    if goes_on:
-        store(results, source - width, load(results, source + n_rows - width))
-    elif i < n_rows:
-        store_first(out, at + i, n_rows - i, load_first(results, source + i, n_rows - i, 0.0))
+    return i
