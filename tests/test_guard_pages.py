@@ -168,8 +168,9 @@ A_FEW = "softmax softmax_backward linear weight_grad"
         ),
         "serial f4 stores",
         pytest.param("parallel f4 stores", marks=EXHAUSTIVE),  # the same machine code, and threads are slow to wake up
-        "serial f4 streams",
-        "serial f4 blocks",
+        "serial f4 streams softmax log_softmax softmax_backward log_softmax_backward cross_entropy_with_grad",
+        "serial f4 blocks softmax log_softmax logsumexp cross_entropy cross_entropy_with_grad",
+        *(pytest.param(f"serial {how}", marks=EXHAUSTIVE) for how in ("f4 streams", "f4 blocks")),
         *(pytest.param(f"serial f8 {regime}", marks=EXHAUSTIVE) for regime in ("stores", "streams", "blocks")),
     ],
 )

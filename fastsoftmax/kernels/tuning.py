@@ -35,7 +35,7 @@ CHUNK_ROWS = 512  # of few classes
 ROUND_SPAN = 2**15  # numbers that are rounded to a half type
 # Of rows whose classes do not lie next to each other: bundles in a strip (M65), numbers in one that has several, in a
 # task.
-STRIP_BUNDLES, STRIP_SIZE, SPATIAL_SIZE = 8, 2**16, 2**17
+STRIP_BUNDLES, STRIP_SIZE, SPATIAL_SIZE = 8, 2**15, 2**17
 WEIGHT_ROWS = 2**14  # whose weights are looked up
 BLOCK_CLASSES = 2**15  # of a row that all threads share: in float32 a block is an eighth of a 1 MB second-level cache
 # Sums over rows: at most so many blocks, of so many rows at least.

@@ -67,7 +67,7 @@ def neighbours(planes, row, most):
 
 @staged
 def rows_of_a_strip(like, n_classes):
-    """Choose how many rows are copied at a time: whole bundles, as many as a second-level cache has room for."""
+    """Choose how many rows are copied at a time: whole bundles, so that a second-level cache holds four such strips."""
     width = lanes_of(like)
     return max(1, min(STRIP_BUNDLES, STRIP_SIZE // (n_classes * width))) * width
 
