@@ -113,6 +113,29 @@ print(torch.get_num_threads())
     assert run_python("-c", FIRST_CALL + code, OMP_NUM_THREADS="1", **layer) == "1"
 
 
+@pytest.mark.parametrize("first", ["library", "fastsoftmax"])
+def test_first_call_beside_sklearn(first, run_python, layer):
+    """It brings an OpenMP of its own, and what that and each BLAS have for a number of threads is left as it is."""
+    pytest.importorskip("sklearn")
+    pytest.importorskip("threadpoolctl")
+    code = """
+def counts():
+    import sklearn.ensemble
+    from threadpoolctl import ThreadpoolController
+    for info in ThreadpoolController().info():
+        if "numba" not in info["filepath"]:
+            found[info["filepath"]] = info["num_threads"]
+found = {}
+"""
+    calls = ["counts()", "first_call()", "counts()"]
+    without, beside = (
+        run_python("-c", FIRST_CALL + code + "\n".join([*each, "print(*found.items(), sep=chr(10))"]), **layer)
+        for each in (calls[:1], calls if first == "library" else calls[1:])
+    )
+    assert "omp" in without
+    assert set(without.splitlines()) <= set(beside.splitlines())
+
+
 @pytest.mark.parametrize("scope", ["RTLD_LOCAL", "RTLD_GLOBAL"])
 def test_count_of_openmp_is_left_as_found(scope, run_python, layer):
     """Whether there is one before the first call, which others have set a number for, or that call loads it."""

@@ -136,6 +136,41 @@ assert places() == [every] * len(places()), places()
     run_python("-c", ("import torch\n" if first == "torch" else "") + PREAMBLE + code, **TWO)
 
 
+# What starts the threads of a library that has a pool of its own.
+USES = {
+    "sklearn": """
+from sklearn.ensemble import HistGradientBoostingClassifier
+HistGradientBoostingClassifier(max_iter=2).fit(z[:200], np.arange(200) % 2)
+""",
+    "jax": """
+import jax.numpy as jnp
+(jnp.ones((600, 600)) @ jnp.ones((600, 600))).block_until_ready()
+""",
+}
+
+
+@pytest.mark.parametrize("first", ["library", "fastsoftmax"])
+@pytest.mark.parametrize("library", USES)
+def test_workers_of_other_libraries_are_left_alone(library, first, run_python):
+    pytest.importorskip(library)
+    code = f"""
+def tasks():
+    return {{int(tid) for tid in os.listdir("/proc/self/task")}}
+small_call()
+if {first == "fastsoftmax"}:
+    call_on(first)
+before = tasks()
+{USES[library]}
+theirs = tasks() - before
+assert theirs
+call_on(second)
+seen = [os.sched_getaffinity(tid) for tid in theirs & tasks()]
+assert seen == [every] * len(seen), seen
+assert places() != [every] * len(places())
+"""
+    run_python("-c", PREAMBLE + code, **TWO)
+
+
 def test_a_caller_that_was_bound_to_its_workers_processor(run_python):
     """For one call, in which there is nowhere else for the worker to go; there is afterwards."""
     code = """
