@@ -13,6 +13,7 @@ from tests.planes import (
     BY_SOME_SIZES,
     LAYOUTS,
     OF_CLASSES,
+    SOME_SIZES,
     WITH_OUT,
     as_rows,
     call_of,
@@ -28,7 +29,7 @@ def filled(array):
     return array.base
 
 
-@BY_SOME_SIZES
+@pytest.mark.parametrize("size", [*SOME_SIZES, (1, 40, 4_200)], ids=str)  # the last a bundle at a time
 @BY_LAYOUT
 @pytest.mark.parametrize("name", WITH_OUT)
 def test_in_place(name, layout, size, dtype, twin, seen, assert_same_bits, monkeypatch):
@@ -49,10 +50,8 @@ def test_in_place(name, layout, size, dtype, twin, seen, assert_same_bits, monke
     assert not any(seen.streams)
 
 
-# Rows that fill lines, all of them or those of a dtype, and rows that do not. The last two are so many that a task has
-# several strips, and what is left of a line waits for the next one, if that has it; images end at any place of a strip.
+# Rows that fill lines, all of them or those of a dtype, and rows that do not.
 STREAMED = [(3, 144, 21), (1, 20_000, 3), (2, 40, 33), (2, 128, 150), (3, 49, 31), (5, 16, 130), (2, 160, 1_000)]
-STREAMED += [(37, 449, 21), (37, 449, 130)]
 
 
 @pytest.mark.parametrize("layout", ["axis 1", "Fortran", "every other image", "some of each line"])
@@ -60,10 +59,25 @@ STREAMED += [(37, 449, 21), (37, 449, 130)]
 @pytest.mark.parametrize("name", WITH_OUT)
 def test_past_the_caches(name, size, layout, dtype, twin, seen, assert_same_bits, monkeypatch):
     """At whatever address, amid what stays as it is."""
+    check_streamed(name, size, layout, dtype, (0, 1, 5, 15), seen, assert_same_bits, monkeypatch)
+
+
+@pytest.mark.parametrize("layout", ["axis 1", "some of each line"])
+@pytest.mark.parametrize("size", [(37, 447, 21), (37, 447, 130), (5, 413, 2_100)], ids=str)
+@pytest.mark.parametrize("name", WITH_OUT)
+def test_lines_that_strips_share(name, size, layout, dtype, seen, assert_same_bits, monkeypatch):
+    """Rows so many that a task has several strips: what is left of a line waits for the next one, if that has it.
+
+    Images end at any place of a strip, also where fewer rows than a line are left of it.
+    """
+    check_streamed(name, size, layout, dtype, (5,), seen, assert_same_bits, monkeypatch)
+
+
+def check_streamed(name, size, layout, dtype, shifts, seen, assert_same_bits, monkeypatch):
     given = call_of(name, size, dtype)
     want, moved = results(getattr(fs, name)(**given)), on_axis(given, size, layout)
     monkeypatch.setattr(tuning, "STREAM_BYTES", 0)
-    for shift in (0, 1, 5, 15):
+    for shift in shifts:
         out, _ = LAYOUTS[layout](*size, dtype, np.nan, shift)
         got = getattr(fs, name)(**moved, out=out)
         assert results(got)[-1] is out
@@ -71,7 +85,7 @@ def test_past_the_caches(name, size, layout, dtype, twin, seen, assert_same_bits
         assert np.isnan(filled(out)).all()
     assert not seen.copied
     assert all(seen.streams)
-    assert len(seen.streams) == 4
+    assert len(seen.streams) == len(shifts)
 
 
 def test_small_results_stay_in_the_caches(seen):

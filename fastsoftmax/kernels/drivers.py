@@ -16,7 +16,7 @@ from .rows.bundles import Bundle, bundle_of, empty_lanes, to_lanes
 from .rows.logits import has_slope, view_lanes
 from .rows.options import is_ignored, leave_out, skips
 from .rows.passes import Place, Range, Row, row_max, row_range
-from .rows.planes import Strip, empty_results, later_rows, planes_to_strip, rows_of_a_strip, strip_to_planes
+from .rows.planes import Strip, later_rows, planes_to_strip, room_for_results, rows_of_a_strip, strip_to_planes
 from .rows.streamed import Pending, stream_row
 from .simd.memory import finish_streams
 from .simd.vector import lanes_of
@@ -153,7 +153,7 @@ def bundled_rows(do_bundle, args, logits, n_classes, rows, offset=0):
 @staged
 def spatial_run(planes, like):
     """Choose how many rows a thread takes at a time: whole strips, and some runs for each of many threads."""
-    strip = rows_of_a_strip(like, planes.n_classes)
+    strip = rows_of_a_strip(like, planes)
     return max(1, min(SPATIAL_SIZE // (planes.n_classes * strip), planes.n_rows // (strip * FEWEST_RUNS))) * strip
 
 
@@ -163,10 +163,11 @@ def spatial_strips(do_strip, args, arrays, planes, out, rows):
 
     do_strip(args, n_classes, strip) writes the strip's results, which go to `out`, if that is not None.
     """
-    most, row = rows_of_a_strip(arrays[0], planes.n_classes), rows.first
-    lanes, results = (), None if out is None else empty_results(arrays[0], planes.n_classes, most)
+    most, row = rows_of_a_strip(arrays[0], planes), rows.first
+    lanes = ()
     for k in range(len(arrays)):
         lanes = (*lanes, np.empty(most * planes.n_classes, arrays[k].dtype))
+    results = None if out is None else room_for_results(lanes[0], planes, most)
     while row < rows.last:
         n_rows, later = min(most, rows.last - row), ()
         for k in range(len(arrays)):
@@ -181,7 +182,7 @@ def spatial_strips(do_strip, args, arrays, planes, out, rows):
 
 @staged
 def spatial_bundles(do_bundle, args, logits, planes, by_vectors, out, rows):
-    """Go through such rows a bundle at a time: do_bundle(args, lanes, bundle) leaves the result in the lanes."""
+    """Go through such rows a bundle at a time: do_bundle(args, lanes, bundle)."""
     size = planes.n_classes * lanes_of(logits)
     room = np.empty(size, logits.dtype) if has_slope(logits) else None
     given = do_bundle, args, logits, by_vectors, room

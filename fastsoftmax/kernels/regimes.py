@@ -6,7 +6,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from . import tuning
+# Not `from . import`, which would ask the package for it, and that import everything.
+import fastsoftmax.kernels.tuning as tuning
+
 from .compiling.jit import Kernel
 
 

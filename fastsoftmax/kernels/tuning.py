@@ -33,7 +33,7 @@ NARROW_OUTPUTS, NARROW_DOUTPUTS = 16, 32
 LONGEST_RUN, FEWEST_RUNS = 16, 64  # rows in a run, so that one prepares the next; runs, so that many threads have some
 CHUNK_ROWS = 512  # of few classes
 ROUND_SPAN = 2**15  # numbers that are rounded to a half type
-# Of rows whose classes do not lie next to each other: bundles in a strip (M65), numbers in one that has several, in a
+# Of rows whose classes do not lie next to each other: bundles in a strip, numbers in one that has several (M65), in a
 # task.
 STRIP_BUNDLES, STRIP_SIZE, SPATIAL_SIZE = 8, 2**15, 2**17
 WEIGHT_ROWS = 2**14  # whose weights are looked up

@@ -49,7 +49,7 @@ class Compiled:
             if "dispatcher" in vars(self):  # another thread was faster
                 return vars(self)["dispatcher"]
             # Numba imports it to type the first array; a child that is forked meanwhile would wait for it for ever. A
-            # fork waits for this lock. Not when this module is imported, which would take longer (M53).
+            # fork waits for this lock (M53).
             importlib.import_module("numpy.ma")
             return vars(self).setdefault("dispatcher", self.make_dispatcher())
 

@@ -66,22 +66,27 @@ def neighbours(planes, row, most):
 
 
 @staged
-def rows_of_a_strip(like, n_classes):
-    """Choose how many rows are copied at a time: whole bundles, so that a second-level cache holds four such strips."""
+def rows_of_a_strip(like, planes):
+    """Choose how many rows are copied at a time: whole bundles, fewer of many classes (M65)."""
     width = lanes_of(like)
-    return max(1, min(STRIP_BUNDLES, STRIP_SIZE // (n_classes * width))) * width
+    size = planes.n_classes * width
+    fewest = min(2, max(1, 2 * STRIP_SIZE // size)) if planes.streams else 1
+    return max(fewest, min(STRIP_BUNDLES, STRIP_SIZE // size)) * width
 
 
 @staged
-def empty_results(like, n_classes, n_rows):
+def room_for_results(lanes, planes, n_rows):
     """Make room for the results of so many rows of a strip, those of a class next to each other, and a vector before.
 
     From there they can be written to lines wherever those begin, which for each class may be elsewhere. Classes are an
-    odd number of vectors apart, or a few sets of the caches would have to hold them all.
+    odd number of vectors apart, or a few sets of the caches would have to hold them all. The results of one bundle that
+    do not go past the caches are left in its lanes: where one fills a cache there is no room for two.
     """
-    width = lanes_of(like)
-    step = (n_rows // width + 1 | 1) * width
-    return ClassVectors(np.empty(n_classes * step, like.dtype), width, step)
+    width, n_bundles = lanes_of(lanes), n_rows // lanes_of(lanes)
+    stay = False if planes.streams else n_bundles == 1
+    step = 2 * width if n_bundles == 1 else (n_bundles + 1 | 1) * width
+    room = np.empty(width if stay else planes.n_classes * step, lanes.dtype)
+    return ClassVectors(lanes, 0, width) if stay else ClassVectors(room, width, step)
 
 
 @staged
