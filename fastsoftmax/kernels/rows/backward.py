@@ -10,7 +10,7 @@ from ..simd.reduce import first_lane
 from ..simd.vector import fma, lanes_of, magnitude, splat, where_greater
 from ..vecmath.exp import exp_scaled, scale_of
 from ..vecmath.quotient import NO_HEADROOM, least_quotient
-from .bundles import ask_for_class
+from .bundles import ask_for_class, store_class
 from .vector_sums import begin_sums, fold_lanes, keep_sums, kept_sums
 
 
@@ -97,8 +97,7 @@ def softmax_backward_lanes(probs, dprobs, n_classes, results, later):
     """Write ∂L/∂z_j of rows in lanes."""
     mean, width = demote(_sums_of_lanes(probs, dprobs, n_classes, later), probs), lanes_of(probs)
     for j in range(n_classes):
-        grad = _softmax_grad(load(probs, j * width), load(dprobs, j * width), mean)
-        store(results.array, results.at + j * results.step, grad)
+        store_class(results, j, _softmax_grad(load(probs, j * width), load(dprobs, j * width), mean))
 
 
 @staged
@@ -129,7 +128,7 @@ def log_softmax_backward_lanes(log_probs, dlog_probs, n_classes, results, later)
     arguments = scale, demote(-total / promote(exp_scaled(zero, scale)), log_probs)
     for j in range(n_classes):
         grad = _log_softmax_grad(load(log_probs, j * width), load(dlog_probs, j * width), arguments)
-        store(results.array, results.at + j * results.step, grad)
+        store_class(results, j, grad)
 
 
 @staged

@@ -68,6 +68,11 @@ def ask_for_class(vectors, j):
     prefetch(vectors.array, vectors.at + j * vectors.step)
 
 
+def store_class(vectors, j, value):
+    """Store one class of a bundle."""
+    store(vectors.array, vectors.at + j * vectors.step, value)
+
+
 def results_of_bundle(lanes, bundle):
     """Give where the results of a bundle go."""
     return ClassVectors(lanes, 0, lanes_of(lanes)) if bundle.results is None else bundle.results
@@ -143,6 +148,5 @@ def drop_ignored(results, n_classes, labels):
     ignored = splat(places, IGNORED)
     if matching_lane(places, ignored) < lanes_of(results.array):
         for j in range(n_classes):
-            at = results.at + j * results.step
-            value = load(results.array, at)
-            store(results.array, at, where_equal(places, ignored, splat(value, 0.0), value))
+            value = load(results.array, results.at + j * results.step)
+            store_class(results, j, where_equal(places, ignored, splat(value, 0.0), value))

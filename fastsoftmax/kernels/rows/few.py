@@ -12,13 +12,13 @@ from ..compiling.staging import noinline, staged
 from ..compiling.values import Vector
 from ..simd.accumulate import empty_sum, lane_sums
 from ..simd.convert import demote, promote
-from ..simd.memory import load, store
+from ..simd.memory import load
 from ..simd.reduce import greatest_lane
 from ..simd.vector import greater, is_double, lanes_of, magnitude, splat, where_equal, where_greater
 from ..vecmath.double_double import ExpSum, add_exp, log1p_double_double, settled
 from ..vecmath.log1p import log1p, log1p_quotient
 from ..vecmath.quotient import multiply, multiply_near, quotient_of
-from .bundles import NO_LABEL, results_of_bundle
+from .bundles import NO_LABEL, results_of_bundle, store_class
 from .few_sums import BundleSums, finish_lanes, lanes_exp_sum, lanes_position, lanes_range
 from .logits import exp_logit, exp_top, in_two_parts, logit, scale_in, scale_of, wide_top
 from .whole import CANCELS, LogSums, log_probability
@@ -164,5 +164,4 @@ def log_softmax_lanes(lanes, bundle):
     m, log_sum = log_sum_lanes(lanes, bundle)
     sums = LogSums(m, demote(log_sum, m), scale_in(lanes, m))
     for j in range(n_classes):
-        log_a = log_probability(load(lanes, j * width), j, width, sums)
-        store(results.array, results.at + j * results.step, log_a)
+        store_class(results, j, log_probability(load(lanes, j * width), j, width, sums))

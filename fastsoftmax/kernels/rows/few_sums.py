@@ -9,7 +9,7 @@ from ..compiling.views import Array
 from ..simd.accumulate import Sum, add_four_to_sum, add_to_sum, empty_sum
 from ..simd.memory import load, store
 from ..simd.vector import greater, lanes_of, less, splat, where_equal
-from .bundles import NO_LABEL, ClassVectors, ask_for_class
+from .bundles import NO_LABEL, ClassVectors, ask_for_class, store_class
 from .further import add_four_dispersions, finite, shortfall_of
 from .logits import are_near, exp_logit, exp_near_logit, gap, has_slope, logit
 from .options import LossOptions, has_stats
@@ -189,4 +189,4 @@ def finish_lanes(finish, exps, n_classes, labels, entry, given, results):
         value = load(exps, j * width)
         if entry is not None:
             value = where_equal(labels, splat(exps, j), entry, value)
-        store(results.array, results.at + j * results.step, finish(value, j, given))
+        store_class(results, j, finish(value, j, given))

@@ -70,7 +70,7 @@ def rows_of_a_strip(like, planes):
     """Choose how many rows are copied at a time: whole bundles, fewer of many classes (M65)."""
     width = lanes_of(like)
     size = planes.n_classes * width
-    fewest = min(2, max(1, 2 * STRIP_SIZE // size)) if planes.streams else 1
+    fewest = 2 if planes.streams & (size <= STRIP_SIZE) else 1
     return max(fewest, min(STRIP_BUNDLES, STRIP_SIZE // size)) * width
 
 
@@ -124,16 +124,13 @@ def strip_to_planes(results, planes, first, n_rows, out, rows):
         goes_on = (after < rows.last) & (after % planes.n_inner > 0)
         for j in range(planes.n_classes):
             source, at = results.at + j * results.step + done, run.out_at + j * run.out_step
-            if planes.streams:
-                i = _stream_out(results.array, source, run.n_rows, before, out, at)
-                if goes_on:  # to where those before the next strip are
-                    width = lanes_of(results.array)
-                    left = load(results.array, source + run.n_rows - width)
-                    store(results.array, results.at + j * results.step - width, left)
-                else:
-                    _store_out(results.array, source, i, run.n_rows, out, at)
+            i = _stream_out(results.array, source, run.n_rows, before, out, at) if planes.streams else np.intp(0)
+            if planes.streams & goes_on:  # what is left, to where those before the next strip are
+                width = lanes_of(results.array)
+                left = load(results.array, source + run.n_rows - width)
+                store(results.array, results.at + j * results.step - width, left)
             else:
-                _store_out(results.array, source, np.intp(0), run.n_rows, out, at)
+                _store_out(results.array, source, i, run.n_rows, out, at)
         done += run.n_rows
 
 
