@@ -1,13 +1,13 @@
 """What may come in, and every message about it.
 
 Each function takes what a user passed and gives what the kernels take: float32, float64 or the bits of half types,
-native byte order, classes last, C-contiguous. An error names the argument, what was expected and what came.
+native byte order, classes last, C-contiguous, or, of a weight, its transpose. An error names the argument, what was expected and what came.
 """
 
 import math
 import operator
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -15,6 +15,8 @@ from fastsoftmax.conversions import FLOATS, Array, array_of, floats, is_masked, 
 
 _REDUCTIONS = ("mean", "sum", "none")
 _LINE = 64
+
+Order = Literal["C", "F"]
 
 
 def same_shape(name: str, array: Array, first: str, like: Array) -> None:
@@ -120,6 +122,16 @@ def contiguous(array: Array) -> Array:
     return np.asarray(_Writable(array)) if flags.c_contiguous and flags.aligned else np.array(array, order="C")
 
 
+def order_of(weight: Array) -> Order:
+    """Give the order in which kernels take a weight: "F" for the transpose of a C-contiguous (C, D) array."""
+    return "F" if weight.flags.fnc else "C"
+
+
+def as_it_lies(weight: Array) -> Array:
+    """View or copy a weight as `contiguous` does, or, if its transpose is what is contiguous, view that."""
+    return contiguous(weight) if order_of(weight) == "C" else contiguous(weight.T).T
+
+
 class _Writable:
     """A read-only array, to be taken for a writable one.
 
@@ -153,13 +165,19 @@ def buffer(
     *inputs: Array,
     name: str = "out",
     aligned: bool = False,
+    orders: tuple[Order, ...] = ("C",),
 ) -> Array:
-    """Give the contiguous array to compute a result in: a checked `out`, unless it overlaps an input, or a new one."""
+    """Give the contiguous array to compute a result in: a checked `out`, unless it overlaps an input, or a new one.
+
+    That has the first of the orders that the kernel can write.
+    """
     if out is not None:
         check_out(out, shape, dtype, name)
-        if out.flags.carray and not any(np.may_share_memory(out, array) for array in inputs):
+        flags = out.flags
+        fits = (flags.carray and "C" in orders) or (flags.farray and "F" in orders)
+        if fits and not any(np.may_share_memory(out, array) for array in inputs):
             return out
-    return _aligned(shape, dtype) if aligned else np.empty(shape, dtype)
+    return _aligned(shape, dtype) if aligned else np.empty(shape, dtype, orders[0])
 
 
 def _aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:

@@ -46,7 +46,7 @@ def linear_cross_entropy(
     inputs : array_like of float32, float64, float16 or bfloat16, shape (N, D)
         X. Integers are taken as float64, or as the dtype of a floating argument beside them, and so are lists.
     weight : array_like, shape (D, C)
-        W, the dtype of `inputs`.
+        W, the dtype of `inputs`. The transpose `w.T` of a contiguous (C, D) array is taken as it lies.
     bias : array_like, shape (C,), or None
         b, the dtype of `inputs`.
     labels : array_like of integers, shape (N,), or of floats, shape (N, C)
@@ -147,7 +147,7 @@ def linear_cross_entropy_with_grad(
         As `cross_entropy` gives it.
     grads : LinearGrads
         The named tuple (dinputs, dweight, dbias), the arrays of `out` where given; dinputs is None where left out,
-        dbias without a bias.
+        dbias without a bias. A new dweight lies as `weight` does, transposed or not.
     stats : RowStats
         If asked for.
 
@@ -190,7 +190,8 @@ def linear_cross_entropy_with_grad(
         written = results if dtype.itemsize != 2 else map(stored, results)
         threads.run(bound, x.size, x, w, b, y, ignored, factor, row_factors, losses, *written)
     else:
-        bias_sums, weight_sums = np.zeros(b.shape), dweight if dweight.itemsize > 2 else np.empty(w.shape, np.float32)
+        bias_sums = np.zeros(b.shape)
+        weight_sums = dweight if dweight.itemsize > 2 else np.empty_like(dweight, np.float32)
         buffer = np.empty((rows, w.shape[1]), compute_dtype(dtype))
         if not len(x):
             weight_sums[...] = 0
@@ -235,13 +236,14 @@ def _results(
             came = type(given[name]).__name__
             raise ValueError(f"out.{name}: expected None, as there is no such gradient, got {came}")
 
-    def result(name: str, shape: tuple[int, ...]) -> Array:
+    def result(name: str, shape: tuple[int, ...], order: arrays.Order = "C") -> Array:
         aligned = name == "dinputs"
-        return arrays.buffer(given[name], shape, dtype, *read, name=f"out.{name}", aligned=aligned)
+        name, out = f"out.{name}", given[name]
+        return arrays.buffer(out, shape, dtype, *read, name=name, aligned=aligned, orders=(order,))
 
     results = (
         result("dinputs", x.shape if inputs_grad else (0, 0)),
-        result("dweight", w.shape),
+        result("dweight", w.shape, arrays.order_of(w)),
         result("dbias", b.shape),
     )
     if any(itertools.starmap(np.may_share_memory, itertools.combinations(results, 2))):
@@ -260,7 +262,7 @@ def _checked(
     targets = take_targets(labels, ignore_index, x.shape[:1], (len(x), w.shape[1]), 1)
     if b is None:
         b = np.zeros(w.shape[1], x.dtype)
-    return x.dtype, arrays.contiguous(x), arrays.contiguous(w), arrays.contiguous(b), targets
+    return x.dtype, arrays.contiguous(x), arrays.as_it_lies(w), arrays.contiguous(b), targets
 
 
 def _rows_of_a_chunk(x: Array, w: Array, workspace: object) -> int:

@@ -22,7 +22,7 @@ def linear(inputs: object, weight: object, bias: object = None, *, out: Array | 
     inputs : array_like of float32, float64, float16 or bfloat16, shape (N, D)
         X. Integers are taken as float64, or as the dtype of a floating argument beside them, and so are lists.
     weight : array_like, shape (D, C)
-        W, the dtype of `inputs`.
+        W, the dtype of `inputs`. The transpose `w.T` of a contiguous (C, D) array is taken as it lies.
     bias : array_like, shape (C,), optional
         b, the dtype of `inputs`.
     out : ndarray, shape (N, C), optional
@@ -47,7 +47,7 @@ def linear(inputs: object, weight: object, bias: object = None, *, out: Array | 
     x, w, b = checked_layer(inputs, weight, bias)
     result = arrays.buffer(out, (len(x), w.shape[1]), x.dtype, x, w, *(() if b is None else (b,)))
     b = np.zeros(w.shape[1], x.dtype) if b is None else b
-    x, w, b = arrays.contiguous(x), arrays.contiguous(w), arrays.contiguous(b)
+    x, w, b = arrays.contiguous(x), arrays.as_it_lies(w), arrays.contiguous(b)
     if w.shape[1] <= kernels.tuning.NARROW_OUTPUTS:
         threads.run(kernels.operations.LINEAR.narrow, x.size, x, w, b, stored(result))
     else:
@@ -69,7 +69,7 @@ def weight_grad(inputs: object, doutputs: object, *, out: Array | None = None) -
     doutputs : array_like, shape (N, C)
         ∂L/∂z, the dtype of `inputs`.
     out : ndarray, shape (D, C), optional
-        Receives the result: the dtype of `inputs`.
+        Receives the result: the dtype of `inputs`. The transpose of a contiguous (C, D) array is written as it lies.
 
     Returns
     -------
@@ -88,7 +88,7 @@ def weight_grad(inputs: object, doutputs: object, *, out: Array | None = None) -
     array([[1., 2.]])
     """
     x, dz = _sides(inputs, doutputs)
-    result = arrays.buffer(out, (x.shape[1], dz.shape[1]), x.dtype, x, dz)
+    result = arrays.buffer(out, (x.shape[1], dz.shape[1]), x.dtype, x, dz, orders=("C", "F"))
     x = arrays.contiguous(x)
     if dz.shape[1] <= kernels.tuning.NARROW_DOUTPUTS:
         threads.run(kernels.operations.WEIGHT_GRAD.narrow, x.size, x, arrays.contiguous(dz), stored(result))
@@ -139,7 +139,7 @@ def input_grad(doutputs: object, weight: object, *, out: Array | None = None) ->
     doutputs : array_like of float32, float64, float16 or bfloat16, shape (N, C)
         ∂L/∂z. Integers are taken as float64.
     weight : array_like, shape (D, C)
-        W, the dtype of `doutputs`.
+        W, the dtype of `doutputs`. The transpose `w.T` of a contiguous (C, D) array is taken as it lies.
     out : ndarray, shape (N, D), optional
         Receives the result: the dtype of `doutputs`.
 
@@ -164,7 +164,7 @@ def input_grad(doutputs: object, weight: object, *, out: Array | None = None) ->
     if dz.dtype != w.dtype:
         dz, w = conversions.one_dtype({"doutputs": doutputs, "weight": weight}, [dz, w])
     result = arrays.buffer(out, (len(dz), len(w)), dz.dtype, dz, w, aligned=True)
-    w = arrays.contiguous(w)
+    w = arrays.as_it_lies(w)
     if dz.shape[1] <= kernels.tuning.NARROW_DOUTPUTS and result.nbytes >= kernels.tuning.STREAM_BYTES:
         threads.run(kernels.operations.INPUT_GRAD.narrow, result.size, arrays.contiguous(dz), w, stored(result))
     else:
@@ -180,14 +180,14 @@ def linear_backward(inputs: object, weight: object, doutputs: object) -> LinearG
     inputs : array_like of float32, float64, float16 or bfloat16, shape (N, D)
         X. Integers are taken as float64, or as the dtype of a floating argument beside them, and so are lists.
     weight : array_like, shape (D, C)
-        W, the dtype of `inputs`.
+        W, the dtype of `inputs`. The transpose `w.T` of a contiguous (C, D) array is taken as it lies.
     doutputs : array_like, shape (N, C)
         ∂L/∂z, the dtype of `inputs`.
 
     Returns
     -------
     LinearGrads
-        The named tuple (dinputs, dweight, dbias).
+        The named tuple (dinputs, dweight, dbias); dweight lies as `weight` does, transposed or not.
 
     Raises
     ------
@@ -206,7 +206,8 @@ def linear_backward(inputs: object, weight: object, doutputs: object) -> LinearG
     w = arrays.matrix("weight", weight, x.shape[1], dz.shape[1])
     if not x.dtype == w.dtype == dz.dtype:
         x, w, dz = conversions.one_dtype({"inputs": inputs, "weight": weight, "doutputs": doutputs}, [x, w, dz])
-    return LinearGrads(input_grad(dz, w), weight_grad(x, dz), bias_grad(dz))
+    dweight = np.empty(w.shape, w.dtype, arrays.order_of(w))
+    return LinearGrads(input_grad(dz, w), weight_grad(x, dz, out=dweight), bias_grad(dz))
 
 
 def multiply(kernel: Kernel, products: int, result: Array, *factors: Array, after: tuple[object, ...] = ()) -> None:
@@ -214,14 +215,14 @@ def multiply(kernel: Kernel, products: int, result: Array, *factors: Array, afte
     if result.itemsize != 2:
         threads.multiply(kernel, products, *factors, result, *after)
     else:
-        sums = np.empty(result.shape, np.float32)
+        sums = np.empty_like(result, np.float32)
         threads.multiply(kernel, products, *factors, sums, *after)
         round_into(result, sums)
 
 
 def round_into(result: Array, sums: Array) -> None:
-    """Round float32 to a half type."""
-    threads.run(kernels.operations.HELPERS.round_to_half, sums.size, sums.reshape(-1), stored(result).reshape(-1))
+    """Round float32 to a half type: both are contiguous in one order."""
+    threads.run(kernels.operations.HELPERS.round_to_half, sums.size, sums.ravel("K"), stored(result).ravel("K"))
 
 
 def _computed(array: Array) -> Array:

@@ -17,8 +17,8 @@ PATHS = {"avx512": "+avx512f", "avx2": "+avx2,+fma"}
 COUNT = """
 import json
 from fastsoftmax.kernels import operations
-print(json.dumps({f"{kernel.__name__} {dtype}": kernel.written(dtype).count("\\n")
-                  for kernel in operations.kernels() for dtype in ("float32", "float64")}))
+print(json.dumps({f"{kernel.__name__} {dtype}" + " F" * (order == "F"): kernel.written(dtype, order).count("\\n")
+                  for kernel in operations.kernels() for dtype in ("float32", "float64") for order in kernel.orders}))
 """
 
 

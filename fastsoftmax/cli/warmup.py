@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from itertools import product
 from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -106,13 +107,14 @@ def everything(dtypes: Sequence[str], options: Sequence[Sequence[str]] = ()) -> 
         if (known := kernel.known(fields))
     ]
     for kernel in chosen:
-        for dtype in dtypes:
+        for dtype, order in product(dtypes, kernel.orders):
             if kernel is operations.HELPERS.round_to_half and dtype not in STORED:
                 continue
-            signature = kernel.signature(dtype)
+            signature = kernel.signature(dtype, order)
             if (kernel, signature) not in seen:
                 seen.add((kernel, signature))
-                yield f"{kernel.__name__} {dtype}", kernel.dispatcher, signature
+                name = f"{kernel.__name__} {dtype}" + " of a transposed weight" * (order == "F")
+                yield name, kernel.dispatcher, signature
     yield "run_tasks", pool.run_tasks.dispatcher, pool.SIGNATURE
 
 

@@ -3,56 +3,44 @@
 import numpy as np
 from numba import prange
 
-from .compiling.jit import ComputeMatrix, Line, Matrix, kernel
+from .compiling.jit import ComputeMatrix, ComputeWeight, Line, Matrix, Weight, kernel
 from .gemm.macro_kernel import Start, grid_of, write_block
 from .gemm.micro_tile import round_up
 from .gemm.narrow import add_weight_grad, chains_of, input_grad_rows, linear_rows, pad_rows, strip_of, transposed
-from .gemm.packing import Factor, ask_for_depths, ask_for_lines, pack_depths, pack_lines
+from .gemm.packing import columns_of, rows_of
 from .gemm.split_k import blocks_of, partial_size, write_weight_grad
 from .tuning import BLOCK_ROWS, DINPUTS_ROWS, WEIGHT_COLUMNS
 
 
 @kernel
-def linear(inputs: Matrix, weight: Matrix, bias: Line, outputs: ComputeMatrix, n_threads: int):
+def linear(inputs: Matrix, weight: Weight, bias: Line, outputs: ComputeMatrix, n_threads: int):
     """Write z = X·W + b."""
-    n_rows, n_features = inputs.shape
-    n_columns = weight.shape[1]
-    grid = grid_of(outputs, n_rows, n_columns, n_threads)
+    grid = grid_of(outputs, inputs.shape[0], weight.shape[1], n_threads)
     for block in prange(grid.n_blocks):
-        rows = Factor(inputs.flat, n_rows, n_features)
-        columns = Factor(weight.flat, n_columns, n_features)
-        start = Start(bias.flat, False)
-        write_block(block, grid, pack_lines, rows, pack_depths, ask_for_depths, columns, outputs.flat, start)
+        write_block(block, grid, rows_of(inputs), columns_of(weight), outputs.flat, Start(bias.flat, False))
 
 
 @kernel
-def input_grad(doutputs: ComputeMatrix, weight: Matrix, dinputs: ComputeMatrix, n_threads: int):
+def input_grad(doutputs: ComputeMatrix, weight: Weight, dinputs: ComputeMatrix, n_threads: int):
     """Write ∂L/∂X = ∂L/∂z·Wᵀ."""
-    n_rows, n_columns = doutputs.shape
-    n_features = weight.shape[0]
-    grid = grid_of(dinputs, n_rows, n_features, n_threads)
+    grid = grid_of(dinputs, doutputs.shape[0], weight.shape[0], n_threads)
     for block in prange(grid.n_blocks):
-        rows = Factor(doutputs.flat, n_rows, n_columns)
-        columns = Factor(weight.flat, n_features, n_columns)
         start = Start(dinputs.flat[:0], False)
-        write_block(block, grid, pack_lines, rows, pack_lines, ask_for_lines, columns, dinputs.flat, start)
+        write_block(block, grid, rows_of(doutputs), rows_of(weight), dinputs.flat, start)
 
 
 @kernel
-def weight_grad(inputs: Matrix, doutputs: ComputeMatrix, dweight: ComputeMatrix, add: bool, n_threads: int):
-    """Write ∂L/∂W = Xᵀ·∂L/∂z, or add it to what is there."""
-    n_rows, n_features = inputs.shape
-    n_columns = doutputs.shape[1]
-    grid = grid_of(dweight, n_features, n_columns, n_threads)
+def weight_grad(inputs: Matrix, doutputs: ComputeMatrix, dweight: ComputeWeight, add: bool, n_threads: int):
+    """Write ∂L/∂W = Xᵀ·∂L/∂z, or its transpose ∂L/∂zᵀ·X where that lies row by row, or add it to what is there."""
+    first, second = (inputs, doutputs) if dweight.order == "C" else (doutputs, inputs)
+    grid = grid_of(dweight, first.shape[1], second.shape[1], n_threads)
     for block in prange(grid.n_blocks):
-        rows = Factor(inputs.flat, n_features, n_rows)
-        columns = Factor(doutputs.flat, n_columns, n_rows)
         start = Start(dweight.flat[:0], add)
-        write_block(block, grid, pack_depths, rows, pack_depths, ask_for_depths, columns, dweight.flat, start)
+        write_block(block, grid, columns_of(first), columns_of(second), dweight.flat, start)
 
 
 @kernel
-def linear_few(inputs: Matrix, weight: Matrix, bias: Line, outputs: Matrix):
+def linear_few(inputs: Matrix, weight: Weight, bias: Line, outputs: Matrix):
     """Write z = X·W + b of few columns, whose sums stay in registers while each row is read once."""
     n_rows, n_features = inputs.shape
     n_columns = weight.shape[1]
@@ -66,7 +54,7 @@ def linear_few(inputs: Matrix, weight: Matrix, bias: Line, outputs: Matrix):
 
 
 @kernel
-def input_grad_few(doutputs: Matrix, weight: Matrix, dinputs: Matrix):
+def input_grad_few(doutputs: Matrix, weight: Weight, dinputs: Matrix):
     """Write ∂L/∂X of few columns, with the bits of `input_grad`; a result that no cache holds is written past them."""
     n_rows, n_columns = doutputs.shape
     n_features = weight.shape[0]
@@ -83,7 +71,7 @@ def input_grad_few(doutputs: Matrix, weight: Matrix, dinputs: Matrix):
 
 
 @kernel
-def weight_grad_few(inputs: Matrix, doutputs: Matrix, dweight: Matrix):
+def weight_grad_few(inputs: Matrix, doutputs: Matrix, dweight: Weight):
     """Write ∂L/∂W of few columns: fixed blocks of rows are added up, in float64 between them (split-K)."""
     n_rows, n_features = inputs.shape
     n_columns = doutputs.shape[1]

@@ -3,7 +3,7 @@
 import numpy as np
 from numba import prange
 
-from .compiling.jit import ComputeLine, ComputeMatrix, Doubles, Labels, Line, Matrix, kernel
+from .compiling.jit import ComputeLine, ComputeMatrix, Doubles, Labels, Line, Matrix, Weight, kernel
 from .cross_entropy import bundle_loss, bundle_with_grad, lane_factors, with_grad
 from .drivers import Rows, bundled_rows, each_row, task_rows
 from .gemm.column_sums import add_rows, column_sums, settle
@@ -17,7 +17,7 @@ from .tuning import BIAS_BLOCKS, BLOCK_ROWS, WEIGHT_COLUMNS
 
 @kernel
 def linear_cross_entropy_few(
-    inputs: Matrix, weight: Matrix, bias: Line, labels: Labels, options: LossOptions, losses: Doubles
+    inputs: Matrix, weight: Weight, bias: Line, labels: Labels, options: LossOptions, losses: Doubles
 ):
     """Write each row's loss for few classes: one pass over the inputs, a strip of rows at a time."""
     n_rows, n_features = inputs.shape
@@ -40,7 +40,7 @@ def linear_cross_entropy_few(
 @kernel
 def linear_cross_entropy_with_grad_few(
     inputs: Matrix,
-    weight: Matrix,
+    weight: Weight,
     bias: Line,
     labels: Labels,
     options: LossOptions,
@@ -48,7 +48,7 @@ def linear_cross_entropy_with_grad_few(
     dloss: ComputeLine,
     losses: Doubles,
     dinputs: Matrix,
-    dweight: Matrix,
+    dweight: Weight,
     dbias: Line,
 ):
     """Write each row's loss and all gradients for few classes; none of the inputs if `dinputs` is empty.

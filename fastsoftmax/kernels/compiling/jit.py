@@ -25,20 +25,25 @@ from .views import Array
 
 
 class _Arrays(NamedTuple):
-    """Which arrays a kernel takes: of so many dimensions, and of a dtype, or of the one it is compiled for."""
+    """Which arrays a kernel takes: of so many dimensions, of a dtype, or of the one it is compiled for, and in which order.
+
+    A matrix may be the transpose of a C-contiguous one, of order "F": for that a kernel is compiled anew, when one comes.
+    """
 
     ndim: int
     dtype: types.Type | None = None
     computed: bool = False  # of the one that is computed in, which for half types is float32
+    orders: str = "C"
 
-    def type_for(self, stored):
-        """Give Numba's type of it for the dtype that a kernel is compiled for."""
+    def type_for(self, stored, order):
+        """Give Numba's type of it for the dtype, and the order of weights, that a kernel is compiled for."""
         own = types.float32 if self.computed and is_half(stored) else from_dtype(stored)
-        return types.Array(self.dtype or own, self.ndim, "C")
+        return types.Array(self.dtype or own, self.ndim, order if order in self.orders else "C")
 
 
 Matrix, Line = _Arrays(2), _Arrays(1)
 ComputeMatrix, ComputeLine = _Arrays(2, computed=True), _Arrays(1, computed=True)
+Weight, ComputeWeight = _Arrays(2, orders="CF"), _Arrays(2, computed=True, orders="CF")
 Doubles, Labels, Mask = _Arrays(1, types.float64), _Arrays(1, types.int64), _Arrays(1, types.uint8)
 _NUMBERS = {bool: types.boolean, int: types.int64, float: types.float64}
 
@@ -100,19 +105,25 @@ class Kernel(Compiled):
             return kept_dispatcher(_entry(function, self.parameters), function, **options)
         return njit(_entry(function, self.parameters), **FLAGS, **options)
 
-    def signature(self, dtype: npt.DTypeLike) -> tuple[types.Type, ...]:
+    @property
+    def orders(self) -> str:
+        """The orders of weights that it is compiled for: "C" where it takes none."""
+        return max((kind.orders for kind in self.parameters.kinds.values() if kind not in _NUMBERS), key=len)
+
+    def signature(self, dtype: npt.DTypeLike, order: str = "C") -> tuple[types.Type, ...]:
         """Give the types of all arguments for a dtype, which of a half type is its name or the dtype of its bits."""
         kinds, stored = self.parameters.kinds.values(), np.dtype(STORED.get(dtype, dtype))
-        given = [_NUMBERS.get(kind) or kind.type_for(stored) for kind in kinds]
+        given = [_NUMBERS.get(kind) or kind.type_for(stored, order) for kind in kinds]
         return (types.int64, *given) if self.has_tasks else tuple(given)
 
-    def written(self, dtype):
+    def written(self, dtype, order="C"):
         """Write it down for a dtype, and give LLVM's text of it: what is compiled, without the call from Python."""
         module, arguments = ir.Module(), []
-        for kind in self.signature(dtype):
+        for kind in self.signature(dtype, order):
             if isinstance(kind, types.Array):
                 shape = (Number(ir.Constant(INT, ir.Undefined)),) * kind.ndim
-                arguments.append(Array(as_dtype(kind.dtype), Pointer(ir.Constant(POINTER, None)), shape))
+                data = Pointer(ir.Constant(POINTER, None))
+                arguments.append(Array(as_dtype(kind.dtype), data, shape, kind.layout))
             else:
                 value = {types.boolean: BOOL, types.float64: DOUBLE}.get(kind, INT)
                 arguments.append(Number(ir.Constant(value, ir.Undefined)))
@@ -226,7 +237,8 @@ def _entry(function, parameters):
 def _call_kernel(context, builder, signature, values, function, parameters):
     """Build the call of a kernel, and raise what its status says."""
     (kinds,), values = signature.args, cgutils.unpack_tuple(builder, values[0])
-    arguments = [_argument(context, builder, *given) for given in zip(kinds, values, strict=True)]
+    wanted = [None] * parameters.has_tasks + [*parameters.kinds.values()]
+    arguments = [_argument(context, builder, *given) for given in zip(wanted, kinds, values, strict=True)]
     pool = arguments.pop(0) if parameters.has_tasks else _NO_POOL
     arguments = parameters.group(arguments)
     result = None if signature.return_type == types.void else context.get_value_type(signature.return_type)
@@ -245,12 +257,12 @@ def _call_kernel(context, builder, signature, values, function, parameters):
     return context.get_dummy_value() if result is None else builder.load(place)
 
 
-def _argument(context, builder, kind, value):
+def _argument(context, builder, wanted, kind, value):
     """Give an argument of a compiled function as `values` has it."""
     if isinstance(kind, types.Array):
-        if kind.layout != "C":
-            raise TypeError(f"expected a C-contiguous array, got {kind}")
+        if kind.layout not in wanted.orders:
+            raise TypeError(f"expected an array of order {' or '.join(wanted.orders)}, got {kind}")
         array = context.make_array(kind)(context, builder, value)
         shape = cgutils.unpack_tuple(builder, array.shape, kind.ndim)
-        return Array(as_dtype(kind.dtype), Pointer(array.data), tuple(Number(length) for length in shape))
+        return Array(as_dtype(kind.dtype), Pointer(array.data), tuple(Number(length) for length in shape), kind.layout)
     return Number(value if kind != types.boolean else builder.trunc(value, BOOL))

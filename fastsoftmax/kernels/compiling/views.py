@@ -14,11 +14,15 @@ from .values import BOOL, BYTE, ELEMENT_OF, FLOAT, Pointer, Value, builder, call
 
 @dataclass(frozen=True)
 class Array:
-    """A C-contiguous array that someone else keeps alive: nothing counts references to it."""
+    """A contiguous array that someone else keeps alive: nothing counts references to it.
+
+    Of order "F" are matrices whose transpose is C-contiguous, as NumPy has it; they have elements, but no rows.
+    """
 
     stored: np.dtype
     data: Pointer
     shape: tuple
+    order: str = "C"
 
     @property
     def dtype(self):
@@ -42,8 +46,8 @@ class Array:
 
     @property
     def flat(self):
-        """All elements as one dimension."""
-        return replace(self, shape=(self.size,))
+        """All elements as one dimension, as they lie."""
+        return replace(self, shape=(self.size,), order="C")
 
     @property
     def nbytes(self):
@@ -57,6 +61,8 @@ class Array:
 
     def __getitem__(self, index):
         """Give what Python's indexing gives; no index is negative."""
+        if self.order == "F" and not isinstance(index, tuple):
+            raise TypeError("expected a C-contiguous array to take rows of")
         if isinstance(index, slice):
             start = 0 if index.start is None else index.start
             stop = self.shape[0] if index.stop is None else index.stop
@@ -82,7 +88,8 @@ class Array:
 
     def _place(self, index):
         if isinstance(index, tuple):
-            index = index[0] * self.shape[1] + index[1]
+            row, column = index
+            index = row * self.shape[1] + column if self.order == "C" else column * self.shape[0] + row
         return address(self, index, 1)
 
 
@@ -118,7 +125,7 @@ def leaves(value):
 def rebuild(like, parts):
     """Make a value as `like` of other leaves, in order, from an iterator."""
     if isinstance(like, Array):
-        return Array(like.stored, next(parts), tuple(next(parts) for _ in like.shape))
+        return replace(like, data=next(parts), shape=tuple(next(parts) for _ in like.shape))
     if isinstance(like, tuple):
         made = [rebuild(part, parts) for part in like]
         return type(like)(*made) if hasattr(like, "_fields") else tuple(made)

@@ -30,6 +30,7 @@ from .micro_tile import (
     round_up,
     store_tile,
 )
+from .packing import ask_for, pack
 
 
 class Grid(NamedTuple):
@@ -68,7 +69,7 @@ def grid_of(result, n_rows, n_columns, n_threads):
 
 
 @staged
-def write_block(block, grid, pack_rows, rows, pack_columns, ask_for_columns, columns, result, start):
+def write_block(block, grid, rows, columns, result, start):
     """Write one block of the product of two factors; `rows` and `columns` are its `packing.Factor`s."""
     n_rows, n_columns, n_depths = rows.n_lines, columns.n_lines, rows.n_depths
     block_rows, block_columns = grid.rows, grid.columns
@@ -87,13 +88,13 @@ def write_block(block, grid, pack_rows, rows, pack_columns, ask_for_columns, col
         for tile in range(n_tiles):
             row = first_row + tile * TILE_ROWS
             stop = min(row + TILE_ROWS, last_row)
-            pack_rows(rows, row, stop, first, depth, TILE_ROWS, panels, tile * TILE_ROWS * depth)
+            pack(rows, row, stop, first, depth, TILE_ROWS, panels, tile * TILE_ROWS * depth)
         for column in range(first_column, last_column, side):
-            pack_columns(columns, column, min(column + side, last_column), first, depth, side, column_panel, 0)
+            pack(columns, column, min(column + side, last_column), first, depth, side, column_panel, 0)
             for tile in range(n_tiles):
                 row = first_row + tile * TILE_ROWS
                 _ask_for_result(result, row, n_columns, column)
-                ask_for_columns(columns, column + side, first, depth, side, tile, n_tiles)
+                ask_for(columns, column + side, first, depth, side, tile, n_tiles)
                 sums = _multiply(panels, tile * TILE_ROWS * depth, column_panel, depth)
                 _store(sums, result, n_columns, (row, last_row), (column, last_column), start, step > 0)
 

@@ -7,7 +7,7 @@ import numpy as np
 from ..compiling.numbers import Number
 from ..compiling.staging import staged
 from ..simd.convert import promote
-from ..simd.memory import finish_streams, load, prefetch, store, stream, unaligned
+from ..simd.memory import finish_streams, load, load_first, prefetch, store, store_first, stream, unaligned
 from ..simd.transpose import transpose_part
 from ..simd.vector import lanes_of
 from ..tuning import (
@@ -214,6 +214,10 @@ def transposed(weight):
     n_features, n_columns = weight.shape
     result = np.zeros(round_up(n_columns, OUTPUT_COLUMNS) * n_features, weight.dtype)
     source, target, width = weight.flat, result.flat, lanes_of(weight)
+    if weight.order == "F":  # Wᵀ as it lies
+        for j in range(0, weight.size, width):
+            store_first(target, j, weight.size - j, load_first(source, j, weight.size - j, 0.0))
+        return result
     for row in range(0, n_features, width):
         for column in range(0, n_columns, width):
             at, target_at = row * n_columns + column, column * n_features + row

@@ -1,8 +1,8 @@
 """Panels: a few lines of a matrix, depth by depth, in the order in which a tile of products reads them.
 
 The entry of line l at depth k is one of the numbers that l takes into its products: a line is a row of the first factor
-or a column of the second. Where lie those of one line together, or those of one depth? There are two functions of each
-kind.
+or a column of the second. Those of one line lie together, or those of one depth: that follows from the order of the
+matrix, and from whether its rows or its columns are the lines.
 """
 
 from typing import NamedTuple
@@ -21,16 +21,37 @@ class Factor(NamedTuple):
     values: Array
     n_lines: Number
     n_depths: Number
+    by_line: bool  # whether those of one line lie together
 
 
 @staged
-def pack_lines(factor, line, stop, first, depth, side, panel, at):
-    """Copy the lines up to `stop`, and zeros up to `side`, from `first` on, of a factor whose lines lie together.
+def rows_of(matrix):
+    """Give the factor whose lines are the rows of a matrix."""
+    return Factor(matrix.flat, matrix.shape[0], matrix.shape[1], matrix.order == "C")
 
-    panel[at + k · side + l] is the entry of line + l at first + k. What the first block has beyond `side` lines is
-    written over by the next depth: a panel needs room for a vector behind it.
+
+@staged
+def columns_of(matrix):
+    """Give the factor whose lines are the columns of a matrix."""
+    return Factor(matrix.flat, matrix.shape[1], matrix.shape[0], matrix.order == "F")
+
+
+@staged
+def pack(factor, line, stop, first, depth, side, panel, at):
+    """Copy the lines of a factor up to `stop`, and zeros up to `side`, from `first` on.
+
+    panel[at + k · side + l] is the entry of line + l at first + k. A panel needs room for a vector behind it.
     """
-    values, n_lines, n_depths = factor
+    if factor.by_line:
+        _pack_lines(factor, line, stop, first, depth, side, panel, at)
+    else:
+        _pack_depths(factor, line, stop, first, depth, side, panel, at)
+
+
+@staged
+def _pack_lines(factor, line, stop, first, depth, side, panel, at):
+    """Copy blocks, transposed; what the first has beyond `side` lines is written over by the next depth."""
+    values, n_lines, n_depths, _ = factor
     block = side_of(values)
     for k in range(0, side, block):
         start = (line + k) * n_depths + first
@@ -47,9 +68,9 @@ def pack_lines(factor, line, stop, first, depth, side, panel, at):
 
 
 @staged
-def pack_depths(factor, line, stop, first, depth, side, panel, at):
-    """Copy the same of a factor whose depths lie together."""
-    values, n_lines, _ = factor
+def _pack_depths(factor, line, stop, first, depth, side, panel, at):
+    """Copy a vector of lines after the other."""
+    values, n_lines, _, _ = factor
     width = lanes_of(values)
     for k in range(depth):
         start = (first + k) * n_lines + line
@@ -58,21 +79,17 @@ def pack_depths(factor, line, stop, first, depth, side, panel, at):
 
 
 @staged
-def ask_for_lines(factor, line, first, depth, side, part, n_parts):
-    """Ask for one of some parts of a panel to come, that of a factor whose lines lie together."""
-    values, _, n_depths = factor
-    _ask(values, line * n_depths + first, n_depths, side, depth, part, n_parts)
+def ask_for(factor, line, first, depth, side, part, n_parts):
+    """Ask for one of some parts of a panel to come."""
+    values, n_lines, n_depths, by_line = factor
+    if by_line:
+        _ask_for_rows(values, line * n_depths + first, n_depths, side, depth, part, n_parts)
+    else:
+        _ask_for_rows(values, first * n_lines + line, n_lines, depth, side, part, n_parts)
 
 
 @staged
-def ask_for_depths(factor, line, first, depth, side, part, n_parts):
-    """Ask for the same of a factor whose depths lie together."""
-    values, n_lines, _ = factor
-    _ask(values, first * n_lines + line, n_lines, depth, side, part, n_parts)
-
-
-@staged
-def _ask(values, start, step, n_rows, n_columns, part, n_parts):
+def _ask_for_rows(values, start, step, n_rows, n_columns, part, n_parts):
     """Ask for a part of some rows; the line of the cache that holds a row's start came with what is before it."""
     width = lanes_of(values)
     for i in range(n_rows * part // n_parts, n_rows * (part + 1) // n_parts):
