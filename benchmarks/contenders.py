@@ -21,6 +21,7 @@ from benchmarks.dialects import (
     ours_in_place,
     plain,
     reusing,
+    weight_turned,
     widened,
 )
 
@@ -293,13 +294,15 @@ TABLE: dict[str, dict[str, Contender]] = {
 }
 
 # What forms of this library are compared with beside other libraries: their own in another dtype or layout.
-TWINS = {"float32": widened, "classes last": classes_last}
+TWINS = {"float32": widened, "classes last": classes_last, "weight (C, D)": weight_turned}
 
 
-def _with_twins(row):
+def _with_twins(row, *kinds):
     own = [(library, contender) for library, contender in row.items() if contender.role == "ours"]
-    return row | {f"{library} ({kind})": turn(contender) for kind, turn in TWINS.items() for library, contender in own}
+    return row | {f"{library} ({kind})": TWINS[kind](contender) for kind in kinds for library, contender in own}
 
 
 for _operation in ("softmax", "log_softmax", "cross_entropy", "cross_entropy_with_grad"):
-    TABLE[_operation] = _with_twins(TABLE[_operation])
+    TABLE[_operation] = _with_twins(TABLE[_operation], "float32", "classes last")
+for _operation in ("linear_cross_entropy", "linear_cross_entropy_with_grad"):
+    TABLE[_operation] = _with_twins(TABLE[_operation], "weight (C, D)")

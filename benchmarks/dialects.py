@@ -34,7 +34,7 @@ class Contender(NamedTuple):
 
     make: Callable[..., Call]
     needs: tuple[str, ...] = ()
-    role: Literal["peer", "ours", "yardstick", "one thread", "float32", "classes last"] = "peer"
+    role: Literal["peer", "ours", "yardstick", "one thread", "float32", "classes last", "weight (C, D)"] = "peer"
 
     def installed(self) -> bool:
         """Whether all that it needs is installed; nothing is imported for the answer."""
@@ -117,6 +117,15 @@ def classes_last(contender):
         return call._replace(run=run_and_turn)
 
     return contender._replace(make=make, role="classes last")
+
+
+def weight_turned(contender):
+    """Do the same with the weight as the transpose of a (C, D) array, and its gradient too."""
+
+    def make(fs, x, w, *others):
+        return contender.make(fs, x, np.asfortranarray(w), *others)
+
+    return contender._replace(make=make, role="weight (C, D)")
 
 
 def _tensor(torch, array):

@@ -9,7 +9,8 @@ _FORM = "medians of interleaved rounds, each library in its best form"
 LEGENDS = {
     "benchmarks": (
         f"How many times faster than each library (in bold: slower); {_COSTS} (the arithmetic of matrix products is "
-        f"not counted). float32, {_FORM}. The products alone are no contender but a yardstick."
+        f"not counted). float32, {_FORM}. The products alone are no contender but a yardstick, and so is the same call "
+        "with the weight as the transpose of a (C, D) array."
     ),
     "half": (
         "How many times faster than each library with the same arrays of the same half type (in bold: slower), and "

@@ -2,7 +2,7 @@
 
 from benchmarks.problems import Case
 
-ROLES = ("peer", "ours", "yardstick")
+ROLES = ("peer", "ours", "yardstick", "weight (C, D)")
 
 _ROWS = ((8_192, 1_000), (1_024, 32_000))
 _LONG = (8, 4_194_304)

@@ -1,7 +1,8 @@
 """What may come in, and every message about it.
 
 Each function takes what a user passed and gives what the kernels take: float32, float64 or the bits of half types,
-native byte order, classes last, C-contiguous, or, of a weight, its transpose. An error names the argument, what was expected and what came.
+native byte order, classes last, C-contiguous; of a weight it may be the transpose that is. An error names the argument,
+what was expected and what came.
 """
 
 import math
@@ -128,8 +129,8 @@ def order_of(weight: Array) -> Order:
 
 
 def as_it_lies(weight: Array) -> Array:
-    """View or copy a weight as `contiguous` does, or, if its transpose is what is contiguous, view that."""
-    return contiguous(weight) if order_of(weight) == "C" else contiguous(weight.T).T
+    """View or copy a weight as `contiguous` does; where its transpose is what is contiguous, that."""
+    return contiguous(weight.T).T if weight.flags.fnc else contiguous(weight)
 
 
 class _Writable:
@@ -173,8 +174,8 @@ def buffer(
     """
     if out is not None:
         check_out(out, shape, dtype, name)
-        flags = out.flags
-        fits = (flags.carray and "C" in orders) or (flags.farray and "F" in orders)
+        flags = out.flags  # whose `farray` is true of arrays that are not contiguous, too
+        fits = (flags.carray and "C" in orders) or (flags.fnc and flags.behaved and "F" in orders)
         if fits and not any(np.may_share_memory(out, array) for array in inputs):
             return out
     return _aligned(shape, dtype) if aligned else np.empty(shape, dtype, orders[0])

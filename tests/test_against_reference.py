@@ -48,6 +48,11 @@ def widen(arguments, wide):
     }
 
 
+def in_order(arguments, order):
+    """The same arguments, with the weight as the transpose of a C-contiguous array if the order is "F"."""
+    return {name: np.array(value, order=order) if name == "weight" else value for name, value in arguments.items()}
+
+
 def first_rows(arguments, rows):
     return {name: value[:rows] if isinstance(value, np.ndarray) else value for name, value in arguments.items()}
 
@@ -115,10 +120,11 @@ def product_slack(length, a, b, eps):
     return (8 + np.sqrt(length)) * eps * (np.abs(a) @ np.abs(b))
 
 
+@pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("shape", LAYERS)
-def test_linear(shape, dtype, twin, arguments, wider, assert_ulps):
+def test_linear(shape, order, dtype, twin, arguments, wider, assert_ulps):
     rows, features, classes = shape
-    args = arguments(rows, classes, dtype, features)
+    args = {name: in_order(given, order) for name, given in arguments(rows, classes, dtype, features).items()}
     x, w, b, g = (a.astype(wider(dtype)) for a in (*args["linear"].values(), args["input_grad"]["doutputs"]))
     eps = np.finfo(dtype).eps
     slacks = {
@@ -128,7 +134,8 @@ def test_linear(shape, dtype, twin, arguments, wider, assert_ulps):
         "input_grad": product_slack(classes, g, w.T, eps),
     }
     for name, slack in slacks.items():
-        got = getattr(fs, name)(**args[name])
+        out = {"out": np.empty((features, classes), dtype, order)} if name == "weight_grad" else {}
+        got = getattr(fs, name)(**args[name], **out)
         assert got.dtype == dtype
         assert_ulps(got, getattr(reference, name)(**widen(args[name], wider(dtype))), 1, slack, name)
     assert_ulps(fs.linear(**{**args["linear"], "bias": None}), x @ w, 1, slacks["linear"])
@@ -136,10 +143,11 @@ def test_linear(shape, dtype, twin, arguments, wider, assert_ulps):
 
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 @pytest.mark.parametrize("with_bias", [True, False], ids=["bias", "no bias"])
+@pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("shape", [shape for shape in LAYERS if shape[0]])
-def test_linear_head(shape, with_bias, reduction, dtype, twin, arguments, wider, assert_ulps):
+def test_linear_head(shape, order, with_bias, reduction, dtype, twin, arguments, wider, assert_ulps):
     rows, features, classes = shape
-    args = arguments(rows, classes, dtype, features)["linear_cross_entropy"]
+    args = in_order(arguments(rows, classes, dtype, features)["linear_cross_entropy"], order)
     args = {**args, "bias": args["bias"] if with_bias else None, "reduction": reduction, "ignore_index": 0}
     args["labels"][0] = classes - 1  # something counts
     wide = widen(args, wider(dtype))

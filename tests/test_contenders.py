@@ -5,7 +5,7 @@ import inspect
 import numpy as np
 import pytest
 
-from benchmarks import options, test_half, test_layouts
+from benchmarks import options, test_half, test_layouts, test_standard
 from benchmarks.contenders import IN_PLACE, OURS, TABLE, TWINS
 from benchmarks.dialects import UnavailableError, axis_of, flat
 from benchmarks.problems import INPUTS, VALUES, Case, dtype_named, has_features, make
@@ -89,6 +89,16 @@ def test_suites_time_each_form_of_this_library_beside_itself(suite):
         own = {OURS, IN_PLACE} & row.keys()
         assert chosen >= {"PyTorch", "JAX", *own, *(f"{name} ({kind})" for name in own)}
         assert all(TABLE[case.operation][f"{name} ({kind})"].role == kind for name in own)
+
+
+@pytest.mark.parametrize("operation", ["linear_cross_entropy", "linear_cross_entropy_with_grad"])
+def test_heads_are_timed_with_the_weight_in_either_form(operation):
+    assert operation in {case.operation for case in test_standard.cases(None)}
+    twin = TABLE[operation][f"{OURS} (weight (C, D))"]
+    assert twin.role in test_standard.ROLES
+    result = twin.setup(make(case_of(operation))).run()
+    if operation.endswith("with_grad"):
+        assert result[1].dweight.T.flags.c_contiguous
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16"])

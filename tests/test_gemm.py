@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fastsoftmax.kernels import linear, tuning
-from fastsoftmax.kernels.compiling.jit import probe
+from fastsoftmax.kernels.compiling.jit import Weight, probe
 from fastsoftmax.kernels.gemm import macro_kernel as gemm
 from fastsoftmax.kernels.gemm import narrow
 
@@ -23,7 +23,7 @@ SHAPES = [
 
 
 @probe
-def compiled_transposed(weight, result):
+def compiled_transposed(weight: Weight, result):
     padded = narrow.transposed(weight)
     for i in range(padded.size):
         result[i] = padded[i]
@@ -35,16 +35,21 @@ def factors(rows, depths, columns, dtype, seed=0):
 
 
 def products(a, b, addend, n_threads=1):
-    """A·B by each kernel, plus an addend a column or the same everywhere: none, or 1."""
-    rows, columns = len(a), b.shape[1]
-    results = np.full((3, rows, columns), np.nan, a.dtype)
-    linear.linear.serial(a, b, addend, results[0], n_threads)
-    linear.input_grad.serial(a, np.ascontiguousarray(b.T), results[1], n_threads)
-    results[2] = 1
-    linear.weight_grad.serial(np.ascontiguousarray(a.T), b, results[2], True, n_threads)
-    anew = np.full_like(results[2], np.nan)
-    linear.weight_grad.serial(np.ascontiguousarray(a.T), b, anew, False, n_threads)
-    return {"linear": results[0], "input_grad": results[1], "added": results[2], "weight_grad": anew}
+    """A·B by each kernel, plus an addend a column or the same everywhere: none, or 1.
+
+    Each with its weight, or the gradient of that, in either order.
+    """
+    shape, x, results = (len(a), b.shape[1]), np.ascontiguousarray(a.T), {}
+    for order in "CF":
+        z, dinputs = (np.full(shape, np.nan, a.dtype) for _ in range(2))
+        added, dweight = (np.full(shape, value, a.dtype, order) for value in (1, np.nan))
+        linear.linear.serial(a, np.array(b, order=order), addend, z, n_threads)
+        linear.input_grad.serial(a, np.array(b.T, order=order), dinputs, n_threads)
+        linear.weight_grad.serial(x, b, added, True, n_threads)
+        linear.weight_grad.serial(x, b, dweight, False, n_threads)
+        found = {"linear": z, "input_grad": dinputs, "added": added, "weight_grad": dweight}
+        results |= {f"{name} {order}": result for name, result in found.items()}
+    return results
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -55,9 +60,16 @@ def test_products(shape, dtype):
     additions = min(shape[1], 256) + -(-shape[1] // 256) + 1
     addends = {"linear": addend.astype(np.longdouble), "added": 1}
     for name, got in products(a, b, addend).items():
-        plus = addends.get(name, 0)
+        plus = addends.get(name[:-2], 0)
         error = np.abs(got - (exact + plus))
         assert (error <= additions * np.finfo(dtype).eps * (size + np.abs(plus))).all(), name
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_same_bits_in_either_order(shape, dtype, assert_same_bits):
+    found = products(*factors(*shape, dtype))
+    for name in ("linear", "input_grad", "added", "weight_grad"):
+        assert_same_bits(found[f"{name} F"], found[f"{name} C"], name)
 
 
 @pytest.mark.parametrize("n_threads", [2, 3, 5, 64])
@@ -102,12 +114,13 @@ def test_what_is_not_finite_stays_in_its_row_and_column(value, dtype, assert_sam
         assert_same_bits(got[others], before[name][others], name)
 
 
+@pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("columns", [1, 4, 5, 6, 16, 17, 33])
 @pytest.mark.parametrize("features", [0, 1, 15, 16, 40])
-def test_narrow_weight_is_transposed(features, columns, dtype):
+def test_narrow_weight_is_transposed(features, columns, order, dtype):
     """And padded with zeros to whole tiles of columns."""
     weight = np.random.default_rng(0).standard_normal((features, columns)).astype(dtype)
     padded = -(-columns // tuning.OUTPUT_COLUMNS) * tuning.OUTPUT_COLUMNS
     got = np.full((padded, features), np.nan, dtype)
-    compiled_transposed.serial(weight, got.reshape(-1))
+    compiled_transposed.serial(np.array(weight, order=order), got.reshape(-1))
     np.testing.assert_array_equal(got, np.pad(weight.T, ((0, padded - columns), (0, 0))))

@@ -69,6 +69,18 @@ def all_options(name, args, weights, more):
     with_mask = {"softcap": 30.0, "scale": 0.7, "z_loss": 0.5, "sample_weight": weights["sample_weight"], **mask}
     return [with_mask, {"labels": more["probabilities"], "softcap": 5.0, "label_smoothing": 0.1, **stats}]
 
+def transposed(args):
+    # The same memory, with a weight, or its gradient, as the transpose of an array (classes, features).
+    def turn(array):
+        return array.reshape(array.shape[::-1]).T
+
+    turned = {key: turn(a) if key == "weight" else a for key, a in args.items()}
+    if name == "weight_grad":
+        turned["out"] = turn(args["out"])
+    if name == "linear_cross_entropy_with_grad":
+        turned["out"] = args["out"]._replace(dweight=turn(args["out"].dweight))
+    return turned
+
 twin, dtype, regime, *only = sys.argv[1:]
 if regime == "streams":
     tuning.STREAM_CLASSES, tuning.STREAM_BYTES = 65, 0
@@ -96,6 +108,8 @@ for name in fs.__all__:
         weights = {key: args.pop(key) for key in ("class_weight", "sample_weight") if key in args}
         more = {key: args.pop(key) for key in ("where", "probabilities") if key in args}
         getattr(fs, name)(**args, **options)
+        if "weight" in args or name == "weight_grad":
+            getattr(fs, name)(**transposed(args), **options)
         for given in all_options(name, args, weights, more):
             getattr(fs, name)(**{**args, **options, **given})
         if weights and at_end:

@@ -114,8 +114,13 @@ def with_options(name, args, options):
 @BY_OPTIONS
 @pytest.mark.parametrize("name", [*OF_ARRAYS, *HEAD])
 def test_arrays_of_options(name, options, layout, arguments, assert_same_bits):
-    """Masks, probabilities and weights as any other input; nothing is compiled for them."""
+    """Masks, probabilities and weights as any other input; nothing is compiled for them.
+
+    A layer's weight is of another kind: see test_transposed_weight.
+    """
     args = with_options(name, arguments(ROWS, CLASSES, np.float64)[name], options)
+    if layout == "Fortran" and "weight" in args:
+        args["weight"] = np.asfortranarray(args["weight"])
     want = getattr(fs, name)(**args)
     before = [dispatcher.signatures for dispatcher in DISPATCHERS]
     given = relay(args, LAYOUTS.get(layout, read_only))

@@ -85,6 +85,25 @@ def test_linear_head(name, rows, classes):
     assert peak_of(getattr(fs, name), x, w, None, y, workspace=2**15) < results + 2 * 2**15 + panels < logits / 2
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+@pytest.mark.parametrize("name", ["linear", "input_grad", "linear_backward", "loss", "head", "head with out"])
+def test_transposed_weight(name, dtype):
+    """Neither it nor its gradient is copied; what wide products of half types add up in is of float32."""
+    x, dz, weight = (np.ones(shape, dtype) for shape in ((3, 300), (3, 5000), (5000, 300)))
+    w, y, grads = weight.T, np.zeros(3, int), fs.LinearGrads(None, np.empty_like(weight).T, None)
+    calls = {
+        "linear": lambda: fs.linear(x, w),
+        "input_grad": lambda: fs.input_grad(dz, w),
+        "linear_backward": lambda: fs.linear_backward(x, w, dz),
+        "loss": lambda: fs.linear_cross_entropy(x, w, None, y),
+        "head": lambda: fs.linear_cross_entropy_with_grad(x, w, None, y),
+        "head with out": lambda: fs.linear_cross_entropy_with_grad(x, w, None, y, out=grads),
+    }
+    result = weight.nbytes if name in ("linear_backward", "head") else 0
+    sums = 4 * weight.size if dtype == "float16" and (result or name == "head with out") else 0
+    assert peak_of(calls[name]) < result + sums + weight.nbytes / 2  # logits and panels are less
+
+
 def resident():
     """Bytes of this process that are in memory."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()

@@ -25,9 +25,9 @@ from .views import Array
 
 
 class _Arrays(NamedTuple):
-    """Which arrays a kernel takes: of so many dimensions, of a dtype, or of the one it is compiled for, and in which order.
+    """Which arrays a kernel takes: of so many dimensions, of a dtype, or of that it is compiled for, in which orders.
 
-    A matrix may be the transpose of a C-contiguous one, of order "F": for that a kernel is compiled anew, when one comes.
+    Of order "F" is a matrix whose transpose is C-contiguous; when one comes, a kernel is compiled for it.
     """
 
     ndim: int
@@ -107,8 +107,8 @@ class Kernel(Compiled):
 
     @property
     def orders(self) -> str:
-        """The orders of weights that it is compiled for: "C" where it takes none."""
-        return max((kind.orders for kind in self.parameters.kinds.values() if kind not in _NUMBERS), key=len)
+        """The orders of weights that it is compiled for, or that of all other arrays."""
+        return "CF" if {Weight, ComputeWeight} & {*self.parameters.kinds.values()} else "C"
 
     def signature(self, dtype: npt.DTypeLike, order: str = "C") -> tuple[types.Type, ...]:
         """Give the types of all arguments for a dtype, which of a half type is its name or the dtype of its bits."""
@@ -260,8 +260,9 @@ def _call_kernel(context, builder, signature, values, function, parameters):
 def _argument(context, builder, wanted, kind, value):
     """Give an argument of a compiled function as `values` has it."""
     if isinstance(kind, types.Array):
-        if kind.layout not in wanted.orders:
-            raise TypeError(f"expected an array of order {' or '.join(wanted.orders)}, got {kind}")
+        orders = getattr(wanted, "orders", "C")
+        if kind.layout not in orders:
+            raise TypeError(f"expected an array of order {' or '.join(orders)}, got {kind}")
         array = context.make_array(kind)(context, builder, value)
         shape = cgutils.unpack_tuple(builder, array.shape, kind.ndim)
         return Array(as_dtype(kind.dtype), Pointer(array.data), tuple(Number(length) for length in shape), kind.layout)
