@@ -46,11 +46,13 @@ def play_avx512() -> None:
         os.environ["FASTSOFTMAX_CACHE"] = "0"
     assert cpu_target.target_context  # is made by this, with the features of this processor
     with mock.patch.object(config, "CPU_FEATURES", "+avx512f"):
-        from fastsoftmax.kernels.compiling import cache
+        from fastsoftmax.kernels.compiling import sources
         from fastsoftmax.kernels.vecmath import powers
     assert powers.AVX512
     mock.patch.object(powers, "_build_lookup", _build_lookup).start()
-    cache._SOURCES += ", AVX-512 played"  # these kernels serve no one else, and no others serve here
+    # These kernels serve no one else, and no others serve here.
+    played = f"{sources.digest()}, AVX-512 played"
+    mock.patch.object(sources, "digest", lambda: played).start()
 
 
 def _build_lookup(values, index):
