@@ -52,7 +52,7 @@ def play_avx512() -> None:
     mock.patch.object(powers, "_build_lookup", _build_lookup).start()
     # These kernels serve no one else, and no others serve here.
     played = f"{sources.digest()}, AVX-512 played"
-    mock.patch.object(sources, "digest", lambda: played).start()
+    mock.patch.object(sources, "digest", return_value=played).start()
 
 
 def _build_lookup(values, index):

@@ -129,7 +129,10 @@ def order_of(weight: Array) -> Order:
 
 
 def as_it_lies(weight: Array) -> Array:
-    """View or copy a weight as `contiguous` does; where its transpose is what is contiguous, that."""
+    """View or copy a weight as `contiguous` does; where its transpose is what is contiguous, that.
+
+    Transposed copies of a large one and of its gradient would take a quarter of a head's time (M66).
+    """
     return contiguous(weight.T).T if weight.flags.fnc else contiguous(weight)
 
 
