@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class _OpenMP(NamedTuple):
     address: int
     max_threads: Callable[[], int]
     set_num_threads: Callable[[int], None]
+    in_parallel: int  # where that function is
 
 
 def _found_by(library: str | None) -> _OpenMP | None:
@@ -22,9 +23,14 @@ def _found_by(library: str | None) -> _OpenMP | None:
     try:
         scope = ctypes.CDLL(library, mode=os.RTLD_NOLOAD)
         max_threads, set_num_threads = scope.omp_get_max_threads, scope.omp_set_num_threads
+        in_parallel = scope.omp_in_parallel
     except (OSError, AttributeError):  # AttributeError on Windows too, which has no such mode
         return None
-    return _OpenMP(ctypes.cast(max_threads, ctypes.c_void_p).value or 0, max_threads, set_num_threads)
+    return _OpenMP(_address_of(max_threads), max_threads, set_num_threads, _address_of(in_parallel))
+
+
+def _address_of(function: Any) -> int:
+    return ctypes.cast(function, ctypes.c_void_p).value or 0
 
 
 def _pool_file() -> str | None:
@@ -38,6 +44,12 @@ def _pool_file() -> str | None:
 def _of_pool() -> _OpenMP | None:
     """Look where the loader does for the pool: what all libraries find, what the pool needs, or what it would share."""
     return next(filter(None, map(_found_by, (None, _pool_file(), "libgomp.so.1"))), None)
+
+
+def in_parallel() -> int | None:
+    """Give the address of the pool's `omp_in_parallel`."""
+    openmp = _of_pool()
+    return openmp.in_parallel if openmp else None
 
 
 @contextmanager

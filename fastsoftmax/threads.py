@@ -23,7 +23,7 @@ SERIAL_BELOW = 32_768
 # From so many on, some 100 µs, it pays to see to it that workers do not run on the caller's processor (M45).
 _PLACED_FROM = 2**18
 # So many products of a matrix product take as long as one element of a row.
-_PRODUCTS_PER_ELEMENT = 16
+PRODUCTS_PER_ELEMENT = 16
 
 _one_caller = threading.Lock()
 
@@ -52,7 +52,7 @@ def run(kernel: Kernel | Bound, elements: int, *args: object) -> None:
 
 def multiply(kernel: Kernel | Bound, products: int, *args: object) -> None:
     """Run a kernel that multiplies matrices by `gemm`: its last argument is how many threads there are."""
-    elements = products // _PRODUCTS_PER_ELEMENT
+    elements = products // PRODUCTS_PER_ELEMENT
     run(kernel, elements, *args, count_for(elements))
 
 

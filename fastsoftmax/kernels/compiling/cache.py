@@ -27,14 +27,14 @@ from numba.core.runtime import rtsys
 
 from fastsoftmax._version import __version__
 
-from . import sources, start
+from . import start
 from .target import LEVELS, levels_here
 
 
-def cached(dispatcher, source):
+def cached(dispatcher, source, sources_digest):
     """Let a dispatcher keep what it compiles, unless no folder can be written or FASTSOFTMAX_CACHE is 0."""
     if os.environ.get("FASTSOFTMAX_CACHE", "1") != "0" and not config.DISABLE_JIT:
-        dispatcher._cache = _KernelCache(source)
+        dispatcher._cache = _KernelCache(source, sources_digest)
     return dispatcher
 
 
@@ -100,7 +100,7 @@ class _KernelCache(FunctionCache):
 
     _impl_class = _Implementation
 
-    def __init__(self, function):
+    def __init__(self, function, sources_digest):
         with _folder_from_the_start():
             super().__init__(function)
             locator, file = self._impl.locator, function.__code__.co_filename
@@ -108,7 +108,7 @@ class _KernelCache(FunctionCache):
             readable = [Path(self._cache_path), _BesideSources(function, file)._folder]
             if config.CACHE_DIR:
                 readable.append(Path(config.CACHE_DIR, locator.get_suitable_cache_subpath(file)))
-        self._cache_file = _Files(readable, self._impl.filename_base)
+        self._cache_file = _Files(readable, self._impl.filename_base, sources_digest)
 
     def load_overload(self, sig, target_context):
         """Read a compiled signature. Numba would first learn all that it can compile, too, which takes long (M52)."""
@@ -140,10 +140,11 @@ class _KernelCache(FunctionCache):
 class _Files:
     """A file for each signature of a function: written to the first folder, read from all."""
 
-    def __init__(self, folders, name):
+    def __init__(self, folders, name, sources_digest):
         self._folder = folders[0]
         self._folders = tuple(dict.fromkeys(folders))
         self._name = name
+        self._sources_digest = sources_digest
 
     def load(self, key):
         """Read what was compiled for a key, or None if there is nothing, or nothing of use."""
@@ -151,14 +152,14 @@ class _Files:
             with contextlib.suppress(OSError):
                 content = (folder / self._file(key)).read_bytes()
                 digest, data = content[:_DIGEST_SIZE], content[_DIGEST_SIZE:]
-                if digest == _digest(key, data):
+                if digest == self._digest(key, data):
                     return pickle.loads(data)
         return None
 
     def save(self, key, data):
         """Write what was compiled for a key."""
         data = pickle.dumps(data, protocol=-1)
-        content = _digest(key, data) + data
+        content = self._digest(key, data) + data
         self._remove_leftovers()
         with tempfile.NamedTemporaryFile(dir=self._folder, suffix=_UNFINISHED, delete=False) as file:
             try:
@@ -190,14 +191,14 @@ class _Files:
         return f"{self._name}-{digest}.kernel"
 
 
+    def _digest(self, key, data):
+        """Sign compiled code with all it depends on; signature and CPU are in the key."""
+        versions = __version__, numba.__version__, llvmlite.__version__, self._sources_digest()
+        settings = config.BOUNDSCHECK, config.OPT, config.DEBUGINFO_DEFAULT
+        return hashlib.sha256(repr((versions, settings, key)).encode() + data).digest()
+
+
 _UNFINISHED = ".tmp"
 
 
 _DIGEST_SIZE = hashlib.sha256().digest_size
-
-
-def _digest(key, data):
-    """Sign compiled code with all it depends on; signature and CPU are in the key."""
-    versions = __version__, numba.__version__, llvmlite.__version__, sources.digest()
-    settings = config.BOUNDSCHECK, config.OPT, config.DEBUGINFO_DEFAULT
-    return hashlib.sha256(repr((versions, settings, key)).encode() + data).digest()

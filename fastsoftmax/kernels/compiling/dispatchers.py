@@ -10,6 +10,7 @@ from time import perf_counter
 from numba import njit
 from numba.core.compiler_lock import global_compiler_lock
 
+from . import sources
 from .cache import cached
 
 # No fast-math: the order of every operation is the source's, so that its bits are too.
@@ -65,9 +66,9 @@ class Parallel(Compiled):
         return kept_dispatcher(self.__wrapped__, self.__wrapped__, parallel=True)
 
 
-def kept_dispatcher(function, source, **options):
-    """Make one whose machine code is kept on disk, under the name and place of `source`."""
-    dispatcher = cached(njit(function, **FLAGS, **options), source)
+def kept_dispatcher(function, source, digest=sources.digest, **options):
+    """Make one whose machine code is kept on disk, under the name and place of `source`, for sources of a digest."""
+    dispatcher = cached(njit(function, **FLAGS, **options), source, digest)
     dispatcher.compile = _on_a_thread_of_its_own(dispatcher.compile)
     dispatcher._compiler.compile = _logged(dispatcher._compiler.compile, function.__name__)
     DISPATCHERS.append(dispatcher)
