@@ -52,6 +52,7 @@ else:
 
 def pytest_addoption(parser):
     parser.addoption("--exhaustive", action="store_true", help="all combinations of parameters, and what takes long")
+    parser.addoption("--left-out", action="store_true", help="only what --exhaustive adds")
 
 
 def pytest_collection_modifyitems(config, items):
@@ -64,8 +65,9 @@ def pytest_collection_modifyitems(config, items):
         by_test[item.nodeid.partition("[")[0]].append(item)
     kept = {item for variants in by_test.values() for item in _pairwise(variants)}
     left_out = [item for item in ours if item not in kept or item.get_closest_marker("exhaustive")]
-    config.hook.pytest_deselected(items=left_out)
-    items[:] = [item for item in items if item not in left_out]
+    unwanted = [item for item in items if item not in left_out] if config.getoption("left_out") else left_out
+    config.hook.pytest_deselected(items=unwanted)
+    items[:] = [item for item in items if item not in unwanted]
 
 
 def _pairwise(variants):

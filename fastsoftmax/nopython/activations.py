@@ -9,10 +9,11 @@ from .problems import SAME_SHAPE, fine, first_of, is_fine, problem
 from .rows import (
     check_axis,
     check_one_axis,
-    check_out,
-    check_out_shape,
+    check_result,
+    check_shape,
     deliver,
     fill,
+    n_axes_without,
     rows_for,
     rows_of,
     shape_without,
@@ -29,11 +30,12 @@ def _of_logits(operation):
     def implement(logits, axis=-1, scale=None, where=None, out=None):
         take_floats("logits", logits)
         check_types(scale=scale, where=where)
+        check_result("out", out, logits, logits.ndim)
 
         def compute(logits, axis=-1, scale=None, where=None, out=None):
             rows = rows_of(logits, axis)
             options, option_problem = logit_options(rows, axis, scale, where)
-            found = first_of((check_axis(logits, axis), check_out(out, logits), option_problem))
+            found = first_of((check_axis(logits, axis), check_shape(out, logits.shape), option_problem))
             results = rows_for(out, rows, axis, (rows, options[8]))
             if is_fine(found, results, out) and rows.size:
                 run_rows(operation, rows, results, options, (rows, results))
@@ -47,17 +49,18 @@ def _of_logits(operation):
 def _of_probs(operation, names):
     """Make the implementation of the gradient behind such a function, which has parameters of other names."""
 
-    def check(given, upstream):
+    def check(given, upstream, out):
         for name, each in zip(names, (given, upstream), strict=True):
             take_floats(name, each)
         if upstream.dtype != given.dtype or upstream.ndim != given.ndim:
             refuse(names[1], f"{given.dtype} in {given.ndim} dimensions like {names[0]}", upstream)
+        check_result("out", out, given, given.ndim)
 
     def compute(given, upstream, axis, out):
         rows, upstream_rows = rows_of(given, axis), rows_of(upstream, axis)
         same = problem(SAME_SHAPE, 0.0, rows.shape[0], rows.shape[1], 0)
         same = fine() if given.shape == upstream.shape else same
-        found = first_of((check_axis(given, axis), same, check_out(out, given)))
+        found = first_of((check_axis(given, axis), same, check_shape(out, given.shape)))
         results = rows_for(out, rows, axis, (rows, upstream_rows))
         if is_fine(found, results, out) and rows.size:
             run_rows(operation, rows, results, _NO_OPTIONS, (rows, upstream_rows, results))
@@ -72,19 +75,20 @@ _check_log_probs, _log_softmax_backward = _of_probs("log_softmax_backward", ("lo
 
 
 def softmax_backward(probs, dprobs, axis=-1, out=None):
-    _check_probs(probs, dprobs)
+    _check_probs(probs, dprobs, out)
     return lambda probs, dprobs, axis=-1, out=None: _softmax_backward(probs, dprobs, axis, out)
 
 
 def log_softmax_backward(log_probs, dlog_probs, axis=-1, out=None):
-    _check_log_probs(log_probs, dlog_probs)
+    _check_log_probs(log_probs, dlog_probs, out)
     return lambda log_probs, dlog_probs, axis=-1, out=None: _log_softmax_backward(log_probs, dlog_probs, axis, out)
 
 
 def logsumexp(logits, axis=-1, scale=None, where=None, keepdims=False, out=None):
     take_floats("logits", logits)
     check_types(scale=scale, where=where)
-    constant("keepdims", keepdims, (False, True))
+    keeps = constant("keepdims", keepdims, (False, True))
+    check_result("out", out, logits, n_axes_without(logits, axis, keeps))
     has_out = not is_none(out)
 
     def compute(logits, axis=-1, scale=None, where=None, keepdims=False, out=None):
@@ -92,7 +96,7 @@ def logsumexp(logits, axis=-1, scale=None, where=None, keepdims=False, out=None)
         shape = shape_without(logits, axis, keepdims)
         options, option_problem = logit_options(rows, axis, scale, where)
         lse = room((rows.shape[0],), rows.dtype)
-        if not is_fine(first_of((check_axis(logits, axis), option_problem, check_out_shape(out, shape, logits))), lse, out):
+        if not is_fine(first_of((check_axis(logits, axis), option_problem, check_shape(out, shape))), lse, out):
             pass
         elif rows.size:
             run_rows("logsumexp", rows, lse, options, (rows, lse))

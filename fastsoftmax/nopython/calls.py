@@ -58,7 +58,9 @@ def _build_regime(context, builder, routes, rows, results):
     regime = cached
     if routes.streamed:
         size = builder.mul(result.nitems, result.itemsize)
-        is_large = builder.and_(at_least(n_classes, kernels.tuning.STREAM_CLASSES), at_least(size, kernels.tuning.STREAM_BYTES))
+        is_large = builder.and_(
+            at_least(n_classes, kernels.tuning.STREAM_CLASSES), at_least(size, kernels.tuning.STREAM_BYTES)
+        )
         is_apart = builder.not_(any_meets(context, builder, results, [rows]))
         regime = builder.select(builder.and_(is_large, is_apart), streamed, regime)
     if routes.blocked:

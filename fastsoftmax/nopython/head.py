@@ -14,8 +14,6 @@ from .matrices import (
     bias_of,
     check_bias,
     check_matrices,
-    check_result,
-    check_shape,
     matrix_of,
     result_for,
     settle,
@@ -34,7 +32,8 @@ from .options import (
     upstream,
 )
 from .problems import OUT_OVERLAPS, WORKSPACE, fine, first_of, is_fine, problem
-from .typing import by_type, compute_dtype, is_integer, is_none, jitable, literal, refuse
+from .rows import check_result, check_shape
+from .typing import by_type, is_integer, is_none, jitable, literal, refuse
 
 _WORKSPACE = face.WORKSPACE
 

@@ -91,7 +91,7 @@ def count_labels(labels, n_rows, n_classes, ignore_index):
 
 @by_type
 def take_probs(labels, axis, rows, ignore_index):
-    """Give rows of class probabilities in the dtype that logits are computed in, None beside labels; and the problem."""
+    """Give rows of class probabilities in the dtype that logits are computed in, None beside labels; the problem."""
     if not are_probs(labels):
         return lambda labels, axis, rows, ignore_index: (None, fine())
     dtype = compute_dtype(rows)

@@ -6,8 +6,6 @@ from .matrices import (
     bias_of,
     check_bias,
     check_matrices,
-    check_result,
-    check_shape,
     matrix_of,
     result_for,
     settle,
@@ -20,6 +18,7 @@ from .matrices import (
 )
 from .memory import room
 from .problems import BIAS_SHAPE, DOUTPUTS_ROWS, WEIGHT_COLUMNS, WEIGHT_ROWS, fine, first_of, is_fine, problem
+from .rows import check_result, check_shape
 from .typing import jitable
 
 

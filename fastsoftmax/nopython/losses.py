@@ -21,7 +21,17 @@ from .options import (
     upstream,
 )
 from .problems import NO_CLASSES, fine, first_of, is_fine, problem
-from .rows import check_axis, check_one_axis, check_out, deliver, rows_for, rows_of, shape_without, shaped
+from .rows import (
+    check_axis,
+    check_one_axis,
+    check_result,
+    check_shape,
+    deliver,
+    rows_for,
+    rows_of,
+    shape_without,
+    shaped,
+)
 from .typing import by_type, compute_dtype, is_none, jitable, literal, take_floats
 
 REDUCTIONS = ("mean", "sum", "none")
@@ -102,6 +112,7 @@ def cross_entropy_with_grad(
     check_one_axis(axis)
     check_labels(logits, labels)
     check_types(class_weight, sample_weight, label_smoothing, z_loss, softcap, scale, where)
+    check_result("out", out, logits, logits.ndim)
     check_upstream(dloss, constant("reduction", reduction, REDUCTIONS), logits.ndim)
     constant("return_stats", return_stats, (False, True))
 
@@ -132,7 +143,13 @@ def cross_entropy_with_grad(
         read = (rows, y, row_factors, options[0], options[1], options[4], options[8])
         dlogits = rows_for(out, rows, axis, read)
         losses, divisor = room((rows.shape[0],), np.float64), 0.0
-        found = (check_axis(logits, axis), check_out(out, logits), label_problem, option_problem, upstream_problem)
+        found = (
+            check_axis(logits, axis),
+            check_shape(out, logits.shape),
+            label_problem,
+            option_problem,
+            upstream_problem,
+        )
         if not is_fine(first_of(found), dlogits, out):
             losses[:] = np.nan
         else:

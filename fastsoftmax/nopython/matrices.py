@@ -6,7 +6,6 @@ from fastsoftmax import kernels
 
 from .calls import multiply, run
 from .memory import overlap, room
-from .problems import OUT_SHAPE, fine, problem
 from .rows import copied, fill, is_contiguous, line_of
 from .typing import by_type, is_none, jitable, refuse, take_floats
 
@@ -30,13 +29,6 @@ def check_bias(bias, like):
     """Require a bias of the dtype of a matrix, or none."""
     if not (is_none(bias) or (isinstance(bias, types.Array) and bias.ndim == 1 and bias.dtype == like.dtype)):
         refuse("bias", f"a one-dimensional array of {like.dtype}, or None", bias)
-
-
-def check_result(name, out, like, ndim):
-    """Require an array of a dtype that can be written, or none."""
-    is_result = isinstance(out, types.Array) and out.dtype == like.dtype and out.ndim == ndim and out.mutable
-    if not (is_none(out) or is_result):
-        refuse(name, f"a writable array of {like.dtype} with {ndim} dimensions, or None", out)
 
 
 @by_type
@@ -105,14 +97,6 @@ def transposed_result(out, weight, inputs):
         return room((weight.shape[1], weight.shape[0]), weight.dtype).T
 
     return choose
-
-
-@by_type
-def check_shape(out, shape):
-    """Find what is wrong with the shape of a result."""
-    if is_none(out):
-        return lambda out, shape: fine()
-    return lambda out, shape: fine() if out.shape == shape else problem(OUT_SHAPE, 0.0, shape[0], shape[-1], 0)
 
 
 @by_type

@@ -189,8 +189,8 @@ def loss_options(rows, axis, probs, class_weight, sample_weight, label_smoothing
     dtype = compute_dtype(rows)
     smoothing_of, zeta_of = _if_on(label_smoothing, take_number), _if_on(z_loss, take_number)
     softcap_of, scale_of = _if_on(softcap, take_factor), _if_on(scale, take_factor)
-    class_weight_of, sample_weight_of = _if_on(class_weight, take_class_weight), _if_on(sample_weight, take_sample_weight)
-    mask_of = _if_on(where, take_mask)
+    class_weight_of = _if_on(class_weight, take_class_weight)
+    sample_weight_of, mask_of = _if_on(sample_weight, take_sample_weight), _if_on(where, take_mask)
 
     def take(rows, axis, probs, class_weight, sample_weight, label_smoothing, z_loss, softcap, scale, where, stats):
         cap, cap_problem = softcap_of(softcap, SOFTCAP, dtype)

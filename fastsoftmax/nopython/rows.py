@@ -60,6 +60,12 @@ def check_one_axis(axis):
         refuse("axis", "an integer", axis)
 
 
+def n_axes_without(array, axis, keepdims):
+    """Give how many axes that shape has."""
+    way = way_of(array, axis)
+    return array.ndim if keepdims or way == EACH else 0 if way == ALL else array.ndim - 1
+
+
 @by_type
 def shape_without(logits, axis, keepdims):
     """Give the shape without the axes of the classes, or with a length of one in their places."""
@@ -155,20 +161,19 @@ def line_of(array):
     return lambda array: copied(array)
 
 
+def check_result(name, out, like, ndim):
+    """Require an array of a dtype that can be written, or none."""
+    is_result = isinstance(out, types.Array) and out.dtype == like.dtype and out.ndim == ndim and out.mutable
+    if not (is_none(out) or is_result):
+        refuse(name, f"a writable array of {like.dtype} with {ndim} dimensions, or None", out)
+
+
 @by_type
-def check_out(out, like, name="out"):
-    """Find what is wrong with the shape of `out`."""
-    if is_none(out):
-        return lambda out, like, name="out": fine()
-    if not (isinstance(out, types.Array) and out.dtype == like.dtype and out.ndim == like.ndim and out.mutable):
-        refuse(literal(name), f"a writable array of {like.dtype} with {like.ndim} dimensions, or None", out)
-
-    def check(out, like, name="out"):
-        if out.shape == like.shape:
-            return fine()
-        return problem(OUT_SHAPE, 0.0, like.shape[0], like.shape[-1], 0)
-
-    return check
+def check_shape(out, shape):
+    """Find what is wrong with the shape of a result."""
+    if is_none(out) or out.ndim == 0:
+        return lambda out, shape: fine()
+    return lambda out, shape: fine() if out.shape == shape else problem(OUT_SHAPE, 0.0, shape[0], shape[-1], 0)
 
 
 @by_type
@@ -241,18 +246,6 @@ def put(rows, out, axis):
                 out[i, j] = flat[i * m + j]
 
     return put_all
-
-
-@by_type
-def check_out_shape(out, shape, like):
-    """Find what is wrong with an `out` that is not of the shape of `like`, but of its dtype."""
-    if is_none(out):
-        return lambda out, shape, like: fine()
-    if not (isinstance(out, types.Array) and out.dtype == like.dtype and out.ndim == len(shape) and out.mutable):
-        refuse("out", f"a writable array of {like.dtype} with {len(shape)} dimensions, or None", out)
-    if out.ndim == 0:
-        return lambda out, shape, like: fine()
-    return lambda out, shape, like: fine() if out.shape == shape else problem(OUT_SHAPE, 0.0, shape[0], shape[-1], 0)
 
 
 @by_type

@@ -27,7 +27,8 @@ def by_type(function):
 
 def is_none(given):
     """Whether an argument is None, or left out where that is the default."""
-    return given is None or isinstance(given, types.NoneType) or (isinstance(given, types.Omitted) and given.value is None)
+    given = given.value if isinstance(given, types.Omitted) else given
+    return given is None or isinstance(given, types.NoneType)
 
 
 def literal(given, default=None):

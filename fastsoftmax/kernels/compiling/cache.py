@@ -190,7 +190,6 @@ class _Files:
         digest = hashlib.sha256(repr(key).encode()).hexdigest()[:16]
         return f"{self._name}-{digest}.kernel"
 
-
     def _digest(self, key, data):
         """Sign compiled code with all it depends on; signature and CPU are in the key."""
         versions = __version__, numba.__version__, llvmlite.__version__, self._sources_digest()
