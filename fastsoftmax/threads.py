@@ -56,6 +56,21 @@ def multiply(kernel: Kernel | Bound, products: int, *args: object) -> None:
     run(kernel, elements, *args, count_for(elements))
 
 
+@contextmanager
+def at_most(count: int) -> Iterator[None]:
+    """Let the kernels that this thread runs have no more threads than so many, whatever Numba's own number is."""
+    if count >= config.NUMBA_NUM_THREADS or _lost_in_fork:  # type: ignore[attr-defined]
+        yield
+        return
+    launch()
+    usual = pool._get_num_threads()  # type: ignore[attr-defined]  # set when launched
+    pool._set_num_threads(min(usual, count))  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        pool._set_num_threads(usual)  # type: ignore[attr-defined]
+
+
 def _run_on_workqueue(kernel: Kernel | Bound, *args: object) -> None:
     """Admit one caller at a time: a second one inside Numba's workqueue aborts the process.
 

@@ -340,6 +340,15 @@ def layer(request):
     return environment
 
 
+@pytest.fixture
+def ours_in_torch(monkeypatch):
+    """No tensor is too small for `fastsoftmax.torch` to compute it itself."""
+    from fastsoftmax.torch import routing
+
+    for name in ("SMALLEST_LOSS", "SMALLEST_LOGSUMEXP", "SMALLEST_SOFTMAX", "FEWEST_HEAD_ROWS"):
+        monkeypatch.setattr(routing, name, 0)
+
+
 class Seen:
     """The kernels that were chosen, and whether each of those that took arrays as they lie wrote past the caches."""
 
