@@ -86,7 +86,7 @@ def linear_cross_entropy(
         asked = options.Asked(class_weight, sample_weight, label_smoothing, z_loss, softcap, scale, None, return_stats)
         given = options.checked(asked, compute_dtype(dtype), (len(x), w.shape[1]), 1, Targets(*targets))
     divisor = given.divisor if given else counted
-    rows = _rows_of_a_chunk(x, w, workspace)
+    rows = rows_of_a_chunk(x, w, workspace)
     losses = np.empty(len(x))
     if w.shape[1] < kernels.tuning.HEAD_FEW_CLASSES:
         kernel = kernels.operations.HEAD.loss
@@ -174,7 +174,7 @@ def linear_cross_entropy_with_grad(
         asked = options.Asked(class_weight, sample_weight, label_smoothing, z_loss, softcap, scale, None, return_stats)
         given = options.checked(asked, compute_dtype(dtype), (len(x), w.shape[1]), 1, Targets(*targets))
     divisor = given.divisor if given else counted
-    rows = _rows_of_a_chunk(x, w, workspace)
+    rows = rows_of_a_chunk(x, w, workspace)
     factor, row_factors = arrays.upstream(dloss, reduction, x.shape[:1], dtype)
     others = (y, row_factors, *(given.arrays if given else ()))
     results = _results(out, dtype, (x, w, b), others, inputs_grad, bias is not None)
@@ -265,7 +265,7 @@ def _checked(
     return x.dtype, arrays.contiguous(x), arrays.as_it_lies(w), arrays.contiguous(b), targets
 
 
-def _rows_of_a_chunk(x: Array, w: Array, workspace: object) -> int:
+def rows_of_a_chunk(x: Array, w: Array, workspace: object) -> int:
     """Give how many rows' logits the workspace holds, or fewer, so that all chunks have about as many."""
     size = arrays.integer("workspace", workspace)
     if size < 1:

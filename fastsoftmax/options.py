@@ -116,12 +116,12 @@ def checked(asked: Asked, dtype: np.dtype[Any], shape: tuple[int, ...], axis: in
         values["sample_weight"] = weights.reshape(-1)
     if targets.probs is not None:
         values["label_probs"] = probs_in(dtype, targets.probs, rows, axis)
-    smoothing = _number("label_smoothing", asked.label_smoothing, 1.0, "from 0 to 1")
+    smoothing = number("label_smoothing", asked.label_smoothing, 1.0, "from 0 to 1")
     if smoothing:
         w = values.get("class_weight")
         mean_weight = 1.0 if w is None else kernels.operations.HELPERS.total_class_weight.serial(w) / n_classes
         values |= {"label_smoothing": smoothing, "mean_weight": mean_weight}
-    factor = _number("z_loss", asked.z_loss, math.inf, "from 0 up")
+    factor = number("z_loss", asked.z_loss, math.inf, "from 0 up")
     if factor:
         values["z_loss"] = factor
     if _flag("return_stats", asked.return_stats):
@@ -147,7 +147,7 @@ def _divisor(targets: Targets, values: dict[str, Any]) -> float:
     return float(kernels.operations.HELPERS.total_loss.serial(weights))
 
 
-def _number(name: str, value: object, most: float, expected: str) -> float:
+def number(name: str, value: object, most: float, expected: str) -> float:
     """Take a finite number from 0 up to another."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
         raise TypeError(f"{name}: expected a number {expected}, got {type(value).__name__}")
@@ -161,9 +161,9 @@ def _number(name: str, value: object, most: float, expected: str) -> float:
 
 def _factor(name: str, value: object, dtype: np.dtype[Any]) -> float:
     """Take a finite number above 0 as one of a dtype."""
-    number = _number(name, value, math.inf, "above 0")
+    given = number(name, value, math.inf, "above 0")
     with np.errstate(all="ignore"):
-        rounded = float(dtype.type(number))
+        rounded = float(dtype.type(given))
     if not 0 < rounded < math.inf:
         raise ValueError(f"{name}: expected a number above 0 that {dtype} can hold, got {value}")
     return rounded

@@ -93,8 +93,9 @@ def spread_lanes(options, bundle):
         p = load(lanes, j * width)
         zero, w = splat(p, 0.0), weight_of_class(options, j)
         w = None if w is None else splat(p, w)
-        u = splat(p, 1.0) if options.label_probs is None else _smoothed(p, options)
-        store(lanes, j * width, where_greater(zero, p, zero, weighted(u, w)))
+        u = weighted(splat(p, 1.0) if options.label_probs is None else _smoothed(p, options), w)
+        # Without a mask a probability may be any number, as with JAX.
+        store(lanes, j * width, u if options.where is None else where_greater(zero, p, zero, u))
     return lanes
 
 
