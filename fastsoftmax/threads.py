@@ -37,6 +37,14 @@ def count_for(elements: int) -> int:
     return int(pool._get_num_threads())  # type: ignore[attr-defined]  # set when launched
 
 
+def has_pool() -> bool:
+    """Launch the threads, and tell whether kernels may run on them: not in a process that has lost them."""
+    if _lost_in_fork:
+        return False
+    launch()
+    return True
+
+
 def run(kernel: Kernel | Bound, elements: int, *args: object) -> None:
     """Run a kernel on this thread if `count_for` says one, on the pool else."""
     # Little work is told without a call of `count_for`, which a small call would notice (M47).

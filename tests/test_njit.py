@@ -217,6 +217,17 @@ def test_head_writes_to_out():
     assert_same(out, wanted)
 
 
+@pytest.mark.exhaustive
+def test_every_regime():
+    """The regime is chosen at run time, by the rule of `kernels.regimes`."""
+    function = njit(lambda z, y, out: fs.cross_entropy_with_grad(z, y, out=out))
+    for n_rows, n_classes in ((5000, 10), (300, 200), (8200, 1000), (2, 2**21 + 5)):
+        z, y = logits_of(np.float32, (n_rows, n_classes)), rng.integers(0, n_classes, n_rows)
+        wanted = fs.cross_entropy_with_grad(z, y)
+        assert_same(function(z, y, np.empty_like(z)), wanted)
+        assert_same(function(z.copy(), y, None), wanted)
+
+
 # What follows from types ----------------------------------------------------------------------------------------------
 
 

@@ -9,8 +9,9 @@ from fastsoftmax.kernels.compiling.dispatchers import kept_dispatcher
 from .symbols import digest
 
 
-def entry(implementation):
+def entry(name, implementation):
     """Make a function that calls an implementation which the cache keeps: of the same parameters and defaults."""
+    implementation.__name__ = name  # as the log tells it
     dispatcher = kept_dispatcher(implementation, implementation, digest, no_cpython_wrapper=True, no_cfunc_wrapper=True)
     names = ", ".join(implementation.__code__.co_varnames[: implementation.__code__.co_argcount])
     # Numba reads the names and defaults of parameters from it.

@@ -117,7 +117,7 @@ _state = _State()
 @functools.cache
 def bind_state():
     """Launch the pool, unless this process must not, and bind what tells of it."""
-    is_safe = threads.count_for(threads.SERIAL_BELOW) > 1 and pool._threading_layer != "workqueue"
+    is_safe = threads.has_pool() and pool._threading_layer != "workqueue"
     in_parallel = openmp.in_parallel() if is_safe and pool._threading_layer == "omp" else None
     _state.pool, _state.has_openmp = _pool_address() if is_safe else 0, in_parallel is not None
     thread_state = ctypes.cast(ctypes.pythonapi.PyGILState_GetThisThreadState, ctypes.c_void_p).value
