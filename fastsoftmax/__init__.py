@@ -1,6 +1,6 @@
 """Softmax cross entropy and its gradients as fused CPU kernels."""
 
-from fastsoftmax import njit  # registers what nopython code may call
+from fastsoftmax import njit  # noqa: F401, which registers what nopython code may call
 from fastsoftmax._version import __version__
 from fastsoftmax.activation_grads import log_softmax_backward, softmax_backward, softmax_jacobian
 from fastsoftmax.activations import log_softmax, logsumexp, softmax
@@ -26,7 +26,6 @@ __all__ = [
     "log_softmax",
     "log_softmax_backward",
     "logsumexp",
-    "njit",
     "softmax",
     "softmax_backward",
     "softmax_jacobian",

@@ -116,7 +116,10 @@ class _KernelCache(FunctionCache):
         for key in self._keys(sig, target_context.codegen()):
             data = self._cache_file.load(key)
             if data is not None:
-                return self._impl.rebuild(target_context, data)
+                compiled = self._impl.rebuild(target_context, data)
+                # Numba asks a library what must be bound before code that it becomes a part of is loaded.
+                compiled.library._reload_init.update(compiled.reload_init)
+                return compiled
         return None
 
     def _keys(self, sig, codegen):
