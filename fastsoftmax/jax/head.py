@@ -75,8 +75,9 @@ def linear_cross_entropy(
     Raises
     ------
     TypeError, ValueError
-        If an argument does not fit. ValueError when the computation runs and a label is no class: the message has the
-        label and its row.
+        If an argument does not fit.
+    jax.errors.JaxRuntimeError, ValueError
+        The former where JAX runs the computation at once, when a label is no class: the message has it and its row.
 
     Examples
     --------

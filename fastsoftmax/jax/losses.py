@@ -41,9 +41,10 @@ def softmax_cross_entropy_with_integer_labels(
     Raises
     ------
     TypeError, ValueError
-        If an argument does not fit. ValueError when the computation runs and a label is no class: the message has the
-        label and its row, counted along all axes of `labels`. optax gives NaN for such a label, and takes negative ones
-        from the end.
+        If an argument does not fit.
+    jax.errors.JaxRuntimeError, ValueError
+        The former where JAX runs the computation at once, when a label is no class: the message has it and its row,
+        counted along all axes of `labels`. optax gives NaN for such a label, and takes negative ones from the end.
 
     Examples
     --------
@@ -118,6 +119,9 @@ def floats(name: str, value: ArrayLike) -> jax.Array:
 @functools.partial(jax.jit, static_argnums=3, inline=True)
 def _of_labels(logits: jax.Array, labels: jax.Array, where: Any, axes: tuple[int, ...]) -> jax.Array:
     rows, given, mask = to_rows(logits, axes), signed(labels), None
+    fits = all(length in (1, other) or other == 1 for length, other in zip(labels.shape, rows.shape, strict=False))
+    if labels.ndim != rows.ndim - 1 or not fits:
+        raise ValueError(f"labels: expected shape {rows.shape[:-1]}, got {labels.shape}")
     if where is not None:
         mask = to_rows(_mask(where, logits, axes), axes)
         given = jnp.where(mask[..., 0], given, IGNORED)
@@ -130,8 +134,11 @@ def _of_labels(logits: jax.Array, labels: jax.Array, where: Any, axes: tuple[int
 def _of_probs(logits: jax.Array, labels: jax.Array, where: Any, axis: Axis) -> jax.Array:
     axes = class_axes(logits.ndim, axis)
     rows, dtype = to_rows(logits, axes), jnp.promote_types(logits.dtype, labels.dtype)
-    fits = jnp.broadcast_shapes(logits.shape, labels.shape) == logits.shape
-    if where is None and fits and dtype == logits.dtype and takes(rows):
+    try:
+        shape = jnp.broadcast_shapes(logits.shape, labels.shape)
+    except ValueError:
+        raise ValueError(f"labels: expected a shape that fits {logits.shape}, got {labels.shape}") from None
+    if where is None and shape == logits.shape and dtype == logits.dtype and takes(rows):
         probs = to_rows(jnp.broadcast_to(labels, logits.shape), axes)
         return losses_of(rows, probs.astype(compute_dtype(logits.dtype)))
     mask = None if where is None else _mask(where, logits, axes)
@@ -147,6 +154,6 @@ def _mask(where: ArrayLike, logits: jax.Array, axes: tuple[int, ...]) -> jax.Arr
 def signed(labels: jax.Array) -> jax.Array:
     """Give labels as handlers take them: int32, or int64 where JAX has that; what is too large stays so."""
     dtype = jnp.int64 if labels.dtype.itemsize == 8 else jnp.int32
-    if labels.dtype.kind == "u":
+    if labels.dtype.kind == "u" and labels.dtype.itemsize >= 4:
         labels = jnp.minimum(labels, jnp.array(jnp.iinfo(dtype).max, labels.dtype))
     return labels.astype(dtype)

@@ -22,7 +22,7 @@ def activation(operation: str, dtype: np.dtype, n_classes: int) -> str:
     """Give the target of "softmax", "log_softmax" or "logsumexp": logits → a result for each, or for each row."""
     stored = _stored(dtype)
     kernel = _kernel(operation, stored, n_classes)
-    view_result = rows if kernel.signature(stored)[-1].ndim == 2 else line
+    view_result = line if operation == "logsumexp" else rows
 
     @staged
     def body(frame):
@@ -65,24 +65,30 @@ def cross_entropy(dtype: np.dtype, n_classes: int, targets: np.dtype, with_grad:
 
     Targets are labels, int32 or int64, or class probabilities of the dtype that logits are computed in.
     """
-    stored, computed, has_labels = _stored(dtype), compute_dtype(dtype), targets.kind == "i"
+    stored, has_labels = _stored(dtype), targets.kind == "i"
     kernel = _kernel("cross_entropy_with_grad" if with_grad else "cross_entropy", stored, n_classes)
     kernel = kernel if has_labels else kernel.variant(("label_probs",))
+    body = _losses(kernel, stored, compute_dtype(dtype), targets if has_labels else None, with_grad)
+    return target([kernel.__name__, dtype, targets], body)
+
+
+def _losses(kernel, stored, computed, label_dtype, with_grad):
+    """Make the body of a handler of losses, which serves any number of classes that its kernel does."""
 
     @staged
     def body(frame):
         logits, result = rows(frame.operand(0), stored), line(frame.result(0), computed)
-        if has_labels:
-            given = logits, checked_labels(frame, frame.operand(1), targets, n_classes), IGNORED
-        else:
+        if label_dtype is None:
             given = rows(frame.operand(1), computed), logits, empty(0, np.int64), IGNORED
+        else:
+            given = logits, checked_labels(frame, frame.operand(1), label_dtype, logits.shape[1]), IGNORED
         losses = float64_for(result)
         results = (1.0, empty(0, computed), losses, rows(frame.result(1), stored)) if with_grad else (losses,)
         pool, _ = admit(frame, logits.size)
         run_kernel(kernel, stored, *given, *results, pool=pool)
         round_off(losses, result)
 
-    return target([kernel.__name__, dtype, targets], body)
+    return body
 
 
 def _stored(dtype):

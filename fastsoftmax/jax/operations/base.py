@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
+from numba.core import config
 
 from fastsoftmax.jax.operations import sharing
 
@@ -136,7 +137,7 @@ def _compute(*operands: jax.Array, operation: Operation) -> Arrays:
 
 def _call_handler(context: Any, *operands: Any, operation: Operation) -> Any:
     kinds = context.avals_in
-    target = operation.target(kinds)
+    target = None if config.DISABLE_JIT else operation.target(kinds)  # type: ignore[attr-defined]
     if target is None:
         return _lower_formula(context, *operands, operation=operation)
     aliases = {i: j for i, j in operation.aliases.items() if _is_large(kinds[i])}

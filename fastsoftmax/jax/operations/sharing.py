@@ -7,31 +7,36 @@ from typing import Any
 import jax
 from jax.interpreters import mlir
 
-_FACTORS = string.ascii_lowercase[8:]  # as Shardy names axes
+_FACTORS = string.ascii_lowercase[8:]  # as Shardy names the axes of a rule
 
 
 def attributes(operands: Sequence[Any], results: Sequence[Any]) -> dict[str, Any]:
     """Tell XLA's partitioner, old or new, that devices can share the rows of a call; else all would get all of them."""
-    n_axes = len(operands[0].shape) - 1
-    told: dict[str, Any] = {
-        "mhlo.frontend_attributes": mlir.ir.DictAttr.get({"num_batch_dims": mlir.ir.StringAttr.get(str(n_axes))})
-    }
-    sizes: dict[str, int] = dict(zip(_FACTORS, operands[0].shape[:-1], strict=False))
-    rows = list(sizes)
+    lengths = operands[0].shape[:-1]
+    if not lengths or len(lengths) > len(_FACTORS) // 2 or not all(isinstance(length, int) for length in lengths):
+        return {}
+    n_rows_axes = mlir.ir.StringAttr.get(str(len(lengths)))
+    told: dict[str, Any] = {"mhlo.frontend_attributes": mlir.ir.DictAttr.get({"num_batch_dims": n_rows_axes})}
+    if getattr(jax.config, "jax_use_shardy_partitioner", True):
+        told["sdy.sharding_rule"] = mlir.ir.Attribute.parse(_rule(lengths, operands, results))
+    return told
 
-    def named(array: Any) -> str:
+
+def _rule(lengths: tuple[int, ...], operands: Sequence[Any], results: Sequence[Any]) -> str:
+    """Write that the axes of rows are the same for all arrays, and each other axis is nobody else's."""
+    factors = dict(zip(_FACTORS, lengths, strict=False))
+    rows = list(factors)
+
+    def axes(array: Any) -> str:
         others = []
-        for length in array.shape[n_axes:]:
-            others.append(_FACTORS[len(sizes)])
-            sizes[others[-1]] = length
+        for length in array.shape[len(rows) :]:
+            others.append(_FACTORS[len(factors)])
+            factors[others[-1]] = length
         return f"[{', '.join([*rows, *others])}]"
 
-    arrays = [", ".join(map(named, each)) for each in (operands, results)]
-    lengths = ", ".join(f"{name}={length}" for name, length in sizes.items())
-    if getattr(jax.config, "jax_use_shardy_partitioner", True):
-        rule = f"#sdy.op_sharding_rule<({arrays[0]})->({arrays[1]}) {{{lengths}}}, custom>"
-        told["sdy.sharding_rule"] = mlir.ir.Attribute.parse(rule)
-    return told
+    taken, given = (", ".join(axes(array) for array in arrays) for arrays in (operands, results))
+    sizes = ", ".join(f"{name}={length}" for name, length in factors.items())
+    return f"#sdy.op_sharding_rule<({taken})->({given}) {{{sizes}}}, custom>"
 
 
 def varying_alike(operands: Sequence[jax.Array]) -> list[jax.Array]:
