@@ -79,7 +79,7 @@ def pytest_generate_tests(metafunc):
 
 def pytest_collection_modifyitems(items):
     for item in items:
-        if "case" in getattr(item, "fixturenames", ()):
+        if not {"case", "home"}.isdisjoint(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.benchmark(timer=_clock))
             item.add_marker(pytest.mark.filterwarnings("default"))  # other libraries' warnings are no failures
 
@@ -171,17 +171,21 @@ def compete(request, benchmark, group):
                 raise group.failures[case, library]
         except UnavailableError as reason:
             pytest.skip(str(reason))
-        durations = group.durations[case, library]
-        recorded = iter(durations)
         benchmark.group = str(case._replace(option=""))
         benchmark.extra_info.update(case._asdict(), library=library, role=contender.role)
-        return benchmark.pedantic(
-            lambda duration: _clock.set(duration),
-            setup=lambda: _clock.set(0.0) or ((next(recorded),), {}),
-            rounds=len(durations),
-        )
+        return record(benchmark, group.durations[case, library])
 
     return run
+
+
+def record(benchmark, durations):
+    """Hand durations that were measured to pytest-benchmark."""
+    recorded = iter(durations)
+    return benchmark.pedantic(
+        lambda duration: _clock.set(duration),
+        setup=lambda: _clock.set(0.0) or ((next(recorded),), {}),
+        rounds=len(durations),
+    )
 
 
 def pytest_benchmark_update_machine_info(config, machine_info):

@@ -1,8 +1,8 @@
 """The README's tables and plots from the JSON of ``pytest benchmarks --benchmark-json RESULTS.json``.
 
 ``python -m benchmarks.report RESULTS.json [--readme README.md] [--plots DIR]``; without options the tables are printed.
-In a README each section, of the comparisons, half types, layouts and what options cost, is written if the results have
-timings of its own: runs of their own may fill them.
+In a README each section, of the comparisons, half types, layouts, what options cost and homes, is written if the
+results have timings of its own: runs of their own may fill them.
 """
 
 import argparse
@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmarks import homes
 from benchmarks.contenders import IN_PLACE, OURS
 from benchmarks.legends import LEGENDS, SECOND
 from benchmarks.options import LEGEND, costs_table
@@ -48,6 +49,9 @@ def sections(results: Results, plots: Iterable[str] = ()) -> dict[str, str]:
     if results.costs:
         parts = [_quick_text(results), LEGEND, results.machine, costs_table(results.costs)]
         written["options"] = "\n\n".join(part for part in parts if part)
+    if results.homes:
+        parts = [_quick_text(results), homes.LEGEND, results.machine, homes.homes_table(results.homes)]
+        written["homes"] = "\n\n".join(part for part in parts if part)
     return written
 
 
@@ -153,7 +157,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--readme",
         type=Path,
-        help="file with the markers <!-- benchmarks:start --> and :end, and those of options, half and layouts",
+        help="file with the markers <!-- benchmarks:start --> and :end, and those of options, half, layouts and homes",
     )
     parser.add_argument("--plots", type=Path, metavar="DIR", help="folder for the SVG plots")
     args = parser.parse_args(argv)

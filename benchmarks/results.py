@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks import homes
 from benchmarks.contenders import IN_PLACE, OURS, TWINS
 from benchmarks.options import Costs, costs_of
 from benchmarks.readme import InputError, read
@@ -45,10 +46,11 @@ class Comparison(NamedTuple):
 
 
 class Results(NamedTuple):
-    """A run: its comparisons, what options cost, and what it ran on."""
+    """A run: its comparisons, what options cost, the cases of homes, and what it ran on."""
 
     comparisons: list[Comparison]
     costs: list[Costs]
+    homes: list[homes.Row]
     groups: list[Group]
     machine: str
     limits: dict[str, Any] | None
@@ -63,7 +65,9 @@ def load(path: Path) -> Results:
     except json.JSONDecodeError as error:
         raise InputError(f"{path}: not JSON ({error})") from error
     try:
-        run, groups = data["fastsoftmax"], _groups(data["benchmarks"])
+        of_homes = [each for each in data["benchmarks"] if each["extra_info"]["suite"] == "homes"]
+        run, groups = data["fastsoftmax"], _groups(each for each in data["benchmarks"] if each not in of_homes)
+        rows = homes.rows_of(of_homes)
         machine, limits, quick = _machine(data), run["limits"], run["quick"]
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: not written by `pytest benchmarks --benchmark-json`") from error
@@ -72,9 +76,9 @@ def load(path: Path) -> Results:
         costs = _costs_of_options(groups)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    if not comparisons and not costs:
+    if not (comparisons or costs or rows):
         raise InputError(f"{path}: holds no timings of fastsoftmax")
-    return Results(comparisons, costs, groups, machine, limits, quick)
+    return Results(comparisons, costs, rows, groups, machine, limits, quick)
 
 
 def _groups(benchmarks: Iterable[dict[str, Any]]) -> list[Group]:

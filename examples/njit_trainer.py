@@ -66,11 +66,11 @@ def digits():
     return X / X.max(), y
 
 
-def weights(n_inputs, rng):
+def weights(n_inputs, n_hidden, n_classes, rng):
     """Draw weights of the size that keeps that of the signal; biases are zero."""
-    W1 = rng.normal(0, np.sqrt(2 / n_inputs), (n_inputs, N_HIDDEN)).astype(np.float32)
-    W2 = rng.normal(0, np.sqrt(1 / N_HIDDEN), (N_HIDDEN, N_CLASSES)).astype(np.float32)
-    return W1, np.zeros(N_HIDDEN, np.float32), W2, np.zeros(N_CLASSES, np.float32)
+    W1 = rng.normal(0, np.sqrt(2 / n_inputs), (n_inputs, n_hidden)).astype(np.float32)
+    W2 = rng.normal(0, np.sqrt(1 / n_hidden), (n_hidden, n_classes)).astype(np.float32)
+    return W1, np.zeros(n_hidden, np.float32), W2, np.zeros(n_classes, np.float32)
 
 
 def main(arguments=None):
@@ -80,7 +80,7 @@ def main(arguments=None):
     epochs = parser.parse_args(arguments).epochs
     X, y = digits()
     rng = np.random.default_rng(0)
-    start = weights(X.shape[1], rng)
+    start = weights(X.shape[1], N_HIDDEN, N_CLASSES, rng)
     ours, theirs = ([array.copy() for array in start] for _ in range(2))
     begin = time.perf_counter()
     train_compiled(X, y, *(array.copy() for array in start), rng.permutation(len(X)))

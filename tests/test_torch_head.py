@@ -9,6 +9,7 @@ from torch.nn import LinearCrossEntropyOptions  # noqa: E402
 
 import fastsoftmax as fs  # noqa: E402
 import fastsoftmax.torch as ft  # noqa: E402
+from fastsoftmax.torch import routing  # noqa: E402
 from tests.test_torch_loss import DTYPES, RTOL  # noqa: E402
 
 ROWS, FEATURES = 30, 9
@@ -178,6 +179,16 @@ def test_by_our_loss_from_pytorchs_logits(calls):
     found, want = (torch.autograd.grad(loss, (x, w)) for loss in (ours, theirs))
     torch.testing.assert_close(found, want, rtol=2e-2, atol=1e-4)
     assert not calls
+
+
+def test_half_types_that_the_processor_multiplies(calls, monkeypatch):
+    """PyTorch's product is faster than ours there."""
+    x, w, _, _, target = case(130, torch.bfloat16)
+    monkeypatch.setattr(routing, "_MULTIPLIED", [torch.bfloat16])
+    ft.linear_cross_entropy(x, w, target)
+    assert not calls
+    ft.linear_cross_entropy(x.half(), w.half(), target)
+    assert calls
 
 
 def test_by_pytorch(calls):

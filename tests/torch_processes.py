@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 import fastsoftmax.torch as ft
 
-ROWS, FEATURES, CLASSES = 512, 8, 600
+ROWS, FEATURES, CLASSES = 512, 8, 1100
 PROCESSES = 2
 
 

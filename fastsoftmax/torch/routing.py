@@ -9,15 +9,23 @@ from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 from fastsoftmax.torch.library import is_transformed
 
-# Below so many logits PyTorch is done before a call of ours has passed its dispatcher and autograd (M64).
+# Below so many logits PyTorch is done before a call of ours has passed autograd, twice through Python.
 SMALLEST_LOSS = 2**17
 SMALLEST_LOGSUMEXP = 2**17
+SMALLEST_HEAD = 2**18
 SMALLEST_SOFTMAX = 2**19
-# With fewer rows a product of PyTorch's, which does not copy the weight, is faster than a head that is fused (M65).
-FEWEST_HEAD_ROWS = 128
 
 _HALVES = (torch.float16, torch.bfloat16)
 _DTYPES = (torch.float32, torch.float64, *_HALVES)
+# Half types that the processor multiplies at twice the rate of float32 or more: there PyTorch's product wins.
+_MULTIPLIED = [
+    dtype
+    for dtype, names in (
+        (torch.bfloat16, ("avx512_bf16", "amx_bf16")),
+        (torch.float16, ("avx512_fp16", "amx_fp16")),
+    )
+    if any(torch.cpu.get_capabilities().get(name) for name in names)
+]
 _PLAIN = (Tensor, torch.nn.Parameter)
 _REDUCTIONS = ("mean", "sum", "none")
 
@@ -73,7 +81,7 @@ def head_by(
     if not all(map(_is_plain, layer)) or input.dim() != 2 or linear_weight.dim() != 2:
         return "PyTorch"
     shape = torch.Size((len(input), len(linear_weight)))
-    if _is_less(shape.numel(), SMALLEST_LOSS) or not all(map(_is_ours, layer)):
+    if _is_less(shape.numel(), SMALLEST_HEAD) or not all(map(_is_ours, layer)):
         return "PyTorch"
     if input.shape[1] != linear_weight.shape[1] or not (linear_bias is None or linear_bias.shape == shape[1:]):
         return "PyTorch"
@@ -87,7 +95,7 @@ def head_by(
     is_fused = not (
         is_transformed()
         or torch.is_autocast_enabled("cpu")
-        or _is_less(len(input), FEWEST_HEAD_ROWS)
+        or input.dtype in _MULTIPLIED
         or (is_tracked(input) and not linear_weight.requires_grad)
     )
     if options is None:
