@@ -1,8 +1,8 @@
 """What homes in other libraries promise: cases of ours beside the function that it stands in for, each with its bar.
 
-``pytest benchmarks/test_homes.py --benchmark-json FILE`` times them, and ``python -m benchmarks.report FILE`` prints the
-table. ``python -m benchmarks.homes NUMBER NAME`` prints the memory that one side of a case needs, in bytes. A home's
-cases are a module of its own, `homes_torch` for one, which `cases` knows.
+``pytest benchmarks/test_homes.py --benchmark-json FILE`` times them, and ``python -m benchmarks.report FILE`` prints
+the table. ``python -m benchmarks.homes NUMBER NAME`` prints the memory that one side of a case needs, in bytes. The
+cases of a home are a module of its own, `homes_torch` for one, which `cases` knows.
 """
 
 import importlib.util
@@ -85,8 +85,9 @@ def _status(name: str) -> int:
 # The table ------------------------------------------------------------------------------------------------------------
 
 LEGEND = (
-    "How many times faster than the function that is swapped out, in its own library, and which share of the memory that "
-    "it needs beside its arguments; with gradients, float32, medians of interleaved rounds. In bold: short of the bar."
+    "How many times faster than the function that is swapped out, in its own library, and which share of the memory "
+    "that it needs beside its arguments; with gradients, float32, medians of interleaved rounds. In bold: short of the "
+    "bar."
 )
 
 

@@ -142,7 +142,7 @@ def mean_loss(z, y):
     return fj.softmax_cross_entropy_with_integer_labels(z, y).mean()
 
 
-@pytest.mark.parametrize(("rows", "classes"), [(4, 10), (400, 1000)], ids=str)
+@pytest.mark.parametrize(("rows", "classes"), [(4, 10), (300, 30_000)], ids=str)
 def test_a_donated_array_becomes_the_gradient(rows, classes):
     """Where it is, with no memory for another one if it is large."""
     z = jnp.asarray(np.random.default_rng(0).standard_normal((rows, classes)), jnp.float32)
@@ -153,20 +153,20 @@ def test_a_donated_array_becomes_the_gradient(rows, classes):
     _, gradient = step(z, y)
     assert gradient.unsafe_buffer_pointer() == where
     np.testing.assert_array_equal(gradient, want)
-    if z.nbytes > 2**20:
-        assert step.memory_analysis().temp_size_in_bytes < z.nbytes / 10
+    if want.nbytes > 2**25:
+        assert step.memory_analysis().temp_size_in_bytes < want.nbytes / 10
 
 
 def test_logits_of_a_layer_become_their_gradient():
     """There is memory for one array of them."""
-    x, w, y = jnp.ones((512, 16), jnp.float32), jnp.ones((16, 2000), jnp.float32), jnp.zeros(512, jnp.int32)
+    x, w, y = jnp.ones((300, 4), jnp.float32), jnp.ones((4, 30_000), jnp.float32), jnp.zeros(300, jnp.int32)
     step = jax.jit(jax.grad(lambda w: mean_loss(x @ w, y))).lower(w).compile()
-    assert step.memory_analysis().temp_size_in_bytes < 1.1 * 4 * 512 * 2000
+    assert step.memory_analysis().temp_size_in_bytes < 1.1 * 4 * 300 * 30_000
 
 
 def test_logits_that_are_needed_afterwards_are_copied():
-    z, y = jnp.asarray(np.random.default_rng(0).standard_normal((400, 1000)), jnp.float32), jnp.zeros(400, jnp.int32)
-    before = np.asarray(z)
+    z = jnp.asarray(np.random.default_rng(0).standard_normal((300, 30_000)), jnp.float32)
+    y, before = jnp.zeros(300, jnp.int32), np.array(z)
     gradient, twice = jax.jit(lambda z: (jax.grad(mean_loss)(z, y), 2 * z))(z)
     np.testing.assert_array_equal(z, before)
     np.testing.assert_array_equal(twice, 2 * before)

@@ -19,8 +19,9 @@ from fastsoftmax.jax.operations import sharing
 Arrays = Sequence[jax.Array]
 Steps = Sequence[Any]  # arrays, and None for an operand that does not change
 
-# Bytes from which on results are written over operands: new memory for them would take longer than to compute them.
-_LARGE = 2**20
+# Bytes from which on results are written over operands. So much memory comes from the system each time, which takes
+# longer than to compute them; where less is needed it costs more that XLA copies operands which others need, too.
+_LARGE = 2**25
 
 
 class Operation:
