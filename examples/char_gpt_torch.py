@@ -63,8 +63,8 @@ def main(argv: list[str] | None = None) -> None:
     """Train, and print what the steps of each took."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--loss", nargs="+", choices=LOSSES, default=list(LOSSES), help="default: all")
-    parser.add_argument("--steps", type=int, default=200)
-    parser.add_argument("--batch", type=int, default=32, help="texts of each step (default: 32)")
+    parser.add_argument("--steps", type=int, default=200, help="default: 200")
+    parser.add_argument("--batch", type=int, default=64, help="texts of each step (default: 64)")
     parser.add_argument("--context", type=int, default=128, help="characters of each text (default: 128)")
     args = parser.parse_args(argv)
 

@@ -172,6 +172,19 @@ def test_export(dynamic, strict):
         torch.testing.assert_close(program.module()(logits, target), F.cross_entropy(2 * logits, target))
 
 
+def test_export_of_a_head():
+    class Head(torch.nn.Module):
+        def forward(self, x, w, target):
+            return ft.linear_cross_entropy(x, w, target)
+
+    x, target = case()
+    w, rows = torch.randn(9, CLASSES), torch.export.Dim("rows", min=2, max=10_000)
+    program = torch.export.export(Head(), (x, w, target), dynamic_shapes=({0: rows}, None, {0: rows}))
+    assert "torch.ops.fastsoftmax.linear_cross_entropy.default" in program.graph_module.code
+    x, target = case(50)
+    torch.testing.assert_close(program.module()(x, w, target), F.linear_cross_entropy(x, w, target))
+
+
 def test_export_of_a_module_that_is_trained():
     model = torch.nn.Linear(CLASSES, CLASSES)
 

@@ -77,34 +77,37 @@ def head_by(
     options: torch.nn.LinearCrossEntropyOptions | None,
 ) -> Head:
     """Say how `linear_cross_entropy` is computed: fused, by our loss from PyTorch's logits, or by PyTorch."""
+    if not _is_our_layer(input, linear_weight, linear_bias):
+        return "PyTorch"
+    shape = input.shape[:1] + linear_weight.shape[:1]
+    if target.shape == shape and ignore_index is not None:  # which PyTorch refuses
+        return "PyTorch"
+    ignored = -100 if ignore_index is None else ignore_index
+    if not _takes_target(shape, input.dtype, target, weight, reduction, ignored, label_smoothing):
+        return "PyTorch"
+    is_frozen = is_tracked(input) and not linear_weight.requires_grad
+    if is_frozen or is_transformed() or torch.is_autocast_enabled("cpu") or input.dtype in _MULTIPLIED:
+        return "from logits" if options is None else "PyTorch"
+    return "fused" if options is None or _adds_up_in(options.acc_dtype, input.dtype) else "PyTorch"
+
+
+def _is_our_layer(input: Tensor, linear_weight: Tensor, linear_bias: Tensor | None) -> bool:
+    """Whether a layer fits together, has one dtype, unless autocast sees to that, and is large enough."""
     layer = [input, linear_weight] if linear_bias is None else [input, linear_weight, linear_bias]
-    if not all(map(_is_plain, layer)) or input.dim() != 2 or linear_weight.dim() != 2:
-        return "PyTorch"
-    shape = torch.Size((len(input), len(linear_weight)))
-    if _is_less(shape.numel(), SMALLEST_HEAD) or not all(map(_is_ours, layer)):
-        return "PyTorch"
-    if input.shape[1] != linear_weight.shape[1] or not (linear_bias is None or linear_bias.shape == shape[1:]):
-        return "PyTorch"
-    if ignore_index is not None and target.shape == shape:  # refused
-        return "PyTorch"
-    known = -100 if ignore_index is None else ignore_index
-    if len({each.dtype for each in layer}) > 1 and not torch.is_autocast_enabled("cpu"):
-        return "PyTorch"
-    if not _takes_target(shape, input.dtype, target, weight, reduction, known, label_smoothing):
-        return "PyTorch"
-    is_fused = not (
-        is_transformed()
-        or torch.is_autocast_enabled("cpu")
-        or input.dtype in _MULTIPLIED
-        or (is_tracked(input) and not linear_weight.requires_grad)
-    )
-    if options is None:
-        return "fused" if is_fused else "from logits"
-    # Ours adds up in float32, as these ask for or allow; PyTorch refuses others.
-    accumulates = options.acc_dtype in (None, input.dtype) or (
-        input.dtype in _HALVES and options.acc_dtype == torch.float32
-    )
-    return "fused" if is_fused and accumulates else "PyTorch"
+    if not (all(map(_is_plain, layer)) and input.dim() == linear_weight.dim() == 2):
+        return False
+    if _is_less(input.shape[0] * linear_weight.shape[0], SMALLEST_HEAD) or not all(map(_is_ours, layer)):
+        return False
+    if input.shape[1] != linear_weight.shape[1]:
+        return False
+    if linear_bias is not None and linear_bias.shape != linear_weight.shape[:1]:
+        return False
+    return torch.is_autocast_enabled("cpu") or all(each.dtype == input.dtype for each in layer)
+
+
+def _adds_up_in(asked: torch.dtype | None, dtype: torch.dtype) -> bool:
+    """Whether sums in float32 or wider do for a dtype of sums that is asked for; PyTorch refuses some."""
+    return asked in (None, dtype) or (asked == torch.float32 and dtype in _HALVES)
 
 
 def is_tracked(*tensors: Tensor | None) -> bool:
