@@ -65,9 +65,8 @@ def load(path: Path) -> Results:
     except json.JSONDecodeError as error:
         raise InputError(f"{path}: not JSON ({error})") from error
     try:
-        of_homes = [each for each in data["benchmarks"] if each["extra_info"]["suite"] == "homes"]
-        run, groups = data["fastsoftmax"], _groups(each for each in data["benchmarks"] if each not in of_homes)
-        rows = homes.rows_of(of_homes)
+        run, rows = data["fastsoftmax"], homes.rows_of(each for each in data["benchmarks"] if _is_of_homes(each))
+        groups = _groups(each for each in data["benchmarks"] if not _is_of_homes(each))
         machine, limits, quick = _machine(data), run["limits"], run["quick"]
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: not written by `pytest benchmarks --benchmark-json`") from error
@@ -79,6 +78,10 @@ def load(path: Path) -> Results:
     if not (comparisons or costs or rows):
         raise InputError(f"{path}: holds no timings of fastsoftmax")
     return Results(comparisons, costs, rows, groups, machine, limits, quick)
+
+
+def _is_of_homes(benchmark: dict[str, Any]) -> bool:
+    return benchmark["extra_info"]["suite"] == "homes"
 
 
 def _groups(benchmarks: Iterable[dict[str, Any]]) -> list[Group]:

@@ -1,5 +1,6 @@
-"""The example of a model in JAX learns, and its losses are the same whoever computes them."""
+"""The example of a model in JAX learns, with the same losses whoever computes them; what the page shows is so."""
 
+import doctest
 import importlib.util
 from pathlib import Path
 
@@ -29,3 +30,10 @@ def test_losses_are_the_same(example):
     np.testing.assert_allclose(by["head"], by["optax"], rtol=1e-3)
     assert by["head"][-1] < by["head"][0] - 0.5
     assert lines[0].startswith("step    0  loss")
+
+
+def test_examples_of_the_page():
+    page = Path(__file__).parents[1] / "docs" / "jax.md"
+    failed, attempted = doctest.testfile(str(page), module_relative=False)
+    assert attempted >= 7
+    assert not failed

@@ -80,6 +80,21 @@ def timings_of_layouts():
         yield timing("layouts", "softmax", shape, library, seconds)
 
 
+def timings_of_homes():
+    for name, shape, bar, memory_bar, ours, theirs, memory in (
+        ("loss", [1024, 32000], 5, None, 0.05, 0.3, None),
+        ("head", [2048, 768, 32000], 1.5, 1 / 3, 1.0, 1.2, (300, 800)),
+        ("no bar", [10, 20], None, None, 2.0, 1.0, None),
+        ("one side", [10, 20], None, None, 2.0, None, None),
+    ):
+        for library, seconds, size in (("fastsoftmax", ours, 0), ("F.loss", theirs, 1)):
+            if seconds:
+                info = {"suite": "homes", "home": "PyTorch", "name": name, "shape": shape, "peer": "F.loss"}
+                info |= {"needs": ["torch"], "bar": bar, "memory_bar": memory_bar, "library": library}
+                info["memory"] = memory and memory[size] * 2**20
+                yield {"extra_info": info, "stats": {"median": seconds}}
+
+
 def set_timings(results, benchmarks):
     data = json.loads(results.read_text())
     results.write_text(json.dumps(data | {"benchmarks": list(benchmarks)}))
@@ -301,6 +316,21 @@ def test_bad_arguments_of_the_options_command(capsys, arguments, message):
     out, err = capsys.readouterr()
     assert (stop.value.code, out, err.count("\n")) == (2, "", 1)
     assert message in err
+
+
+def test_homes(results, readme):
+    """What is short of its bar stands out; a case of which one side was not timed is left out."""
+    readme.write_text(MARKERS + "\n<!-- homes:start -->\n<!-- homes:end -->\n")
+    set_timings(results, timings_of_homes())
+    assert report.main([str(results), "--readme", str(readme)]) == 0
+    text = readme.read_text()
+    assert "yesterday's table" in text
+    assert row(text, "PyTorch", "loss")[2:] == [
+        "1,024 × 32,000", "`F.loss`", "6.0×", "5×", "50", "300", "", "",
+    ]  # fmt: skip
+    assert row(text, "PyTorch", "head")[4:] == ["**1.2×**", "1.5×", "1e+03", "1.2e+03", "**0.38 of 800 MiB**", "0.33"]
+    assert row(text, "PyTorch", "no bar")[4:6] == ["0.5×", ""]
+    assert "one side" not in text
 
 
 def test_plots(results, readme, tmp_path):

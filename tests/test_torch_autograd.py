@@ -285,6 +285,27 @@ def test_without_gradients():
     assert not ft.cross_entropy(logits.detach(), target).requires_grad
 
 
+@pytest.mark.parametrize("factor", [1, 3])
+@pytest.mark.parametrize("keep", [False, True])
+def test_gradients_are_free_of_their_graph(keep, factor):
+    """Unless they are to be differentiated: else `.grad` would hold on to all that it comes from."""
+    logits, target, _ = case(5, CLASSES)
+    w = torch.randn(9, CLASSES, dtype=torch.float64, requires_grad=True)
+    logits.requires_grad_()
+    for loss in (
+        ft.cross_entropy(logits, target),
+        ft.cross_entropy(logits, target, reduction="none").sum(),
+        ft.cross_entropy(logits * 1, target, inplace_backward=True),
+        ft.linear_cross_entropy(logits, w, target),
+        ft.softmax(logits, 1)[0, 0],
+        ft.log_softmax(logits, 1)[0, 0],
+        ft.logsumexp(logits, 1)[0],
+    ):
+        (gradient,) = torch.autograd.grad(factor * loss, logits, retain_graph=keep)
+        assert not gradient.requires_grad
+        assert gradient.grad_fn is None
+
+
 def test_nothing_is_multiplied_by_one(monkeypatch):
     """Where the loss is what is differentiated, in eager mode; by another number it is in place, if nobody looks."""
     logits, target, _ = case(5, CLASSES)

@@ -298,3 +298,14 @@ except ImportError as error:
 """
     for missing in ("torch", "ml_dtypes"):
         assert "pip install fastsoftmax[torch]" in run_python("-c", code.format(missing=missing))
+
+
+def test_page():
+    """The page's examples run, one after the other."""
+    page = Path(__file__).parents[1] / "docs" / "torch.md"
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    assert len(blocks) == 5
+    variables = {}
+    for block in blocks:
+        exec(compile(block, str(page), "exec"), variables)
+    assert not torch.equal(variables["logits"], 2 * variables["hidden"])  # overwritten

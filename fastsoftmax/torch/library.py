@@ -90,6 +90,7 @@ def times(gradient: Tensor, upstream: Tensor) -> Tensor:
     is_one_of_many = torch._C._functorch.is_legacy_batchedtensor(upstream)  # with is_grads_batched=True
     if torch.is_grad_enabled() or is_one_of_many or not is_plain_eager() or _keeps_graph():
         return gradient * upstream
+    gradient = gradient.detach()  # what was saved as a result knows what it comes from, and would keep it
     return gradient if upstream.dim() == 0 and upstream.item() == 1 else gradient.mul_(upstream)
 
 
