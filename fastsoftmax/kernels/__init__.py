@@ -49,4 +49,7 @@ def __getattr__(name):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     with global_compiler_lock:
         importlib.import_module(f"{__name__}.operations")
+        # All three are attributes now. Python finds those of a module without this function in 40 % of the time: a
+        # small call looks up some (M67).
+        globals().pop("__getattr__", None)
         return importlib.import_module(f"{__name__}.{name}")
