@@ -122,7 +122,7 @@ def test_no_labels_for_no_rows():
 
 def test_what_a_killed_process_left_is_removed(tmp_path):
     """After an hour: another process may be about to finish its own."""
-    files = cache._Files([tmp_path], "kernel")
+    files = cache._Files([tmp_path], "kernel", lambda: "of sources")
     old, new = tmp_path / "kernel-old.tmp", tmp_path / "kernel-new.tmp"
     for path in (old, new):
         path.write_bytes(b"half")
