@@ -64,7 +64,7 @@ def _register(function: Any, module: str) -> None:
         """Give the implementation of a function for the types of its arguments."""
         entries = importlib.import_module("fastsoftmax.nopython.entries")
         implementation = getattr(importlib.import_module(f"fastsoftmax.nopython.{module}"), function.__name__)
-        return entries.entry(function.__name__, implementation(*args, **kwargs))
+        return entries.entry(implementation, args, kwargs)
 
     # Not strict: what is imported only when it is asked for has the parameters that Numba would look for here.
     overload(function, strict=False, prefer_literal=True)(implement)

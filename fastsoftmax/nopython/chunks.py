@@ -29,9 +29,10 @@ def write_losses(x, w, b, y, ignore_index, options, losses, workspace):
 
 
 @jitable
-def write_gradients(x, w, b, y, ignore_index, options, upstream, losses, dinputs, dweight, dbias, workspace):
+def write_gradients(x, w, b, y, ignore_index, options, upstream, results, workspace):
     """Write each row's loss and all gradients; none of the inputs if `dinputs` is empty."""
     factor, row_factors = upstream
+    losses, dinputs, dweight, dbias = results
     if w.shape[1] < _FEW_CLASSES:
         args = (x, w, b, y, ignore_index, factor, row_factors, losses, dinputs, dweight, dbias)
         run("linear_cross_entropy", "with_grad", x, x.size, options, args)

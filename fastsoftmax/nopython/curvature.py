@@ -5,15 +5,30 @@ import math
 import numpy as np
 
 from .calls import run_rows
+from .entries import checked_by
 from .labels import check_labels
-from .losses import REDUCTIONS, factor_of, targets_of
+from .losses import asked_of, factor_of
 from .memory import room
-from .options import check_types, constant, divisor_of, loss_options, number_or
+from .options import check_options, divisor_of, number_or
 from .problems import SAME_SHAPE, fine, first_of, is_fine, problem
 from .rows import check_axis, check_one_axis, check_result, check_shape, deliver, rows_for, rows_of
 from .typing import by_type, compute_dtype, is_none, jitable, refuse, take_floats
 
 
+def _check(given):
+    """Require types that it takes."""
+    logits, vector = given["logits"], given["vector"]
+    take_floats("logits", logits)
+    take_floats("vector", vector, (logits.ndim,))
+    if vector.dtype != logits.dtype:
+        refuse("vector", f"{logits.dtype} like logits", vector)
+    check_one_axis(given["axis"])
+    check_labels(logits, given["labels"])
+    check_options(given)
+    check_result("out", given["out"], logits, logits.ndim)
+
+
+@checked_by(_check)
 def cross_entropy_hvp(
     logits,
     labels,
@@ -30,53 +45,16 @@ def cross_entropy_hvp(
     axis=-1,
     out=None,
 ):
-    take_floats("logits", logits)
-    take_floats("vector", vector, (logits.ndim,))
-    if vector.dtype != logits.dtype:
-        refuse("vector", f"{logits.dtype} like logits", vector)
-    check_one_axis(axis)
-    check_labels(logits, labels)
-    check_types(class_weight, sample_weight, label_smoothing, z_loss, softcap, scale, where)
-    check_result("out", out, logits, logits.ndim)
-    constant("reduction", reduction, REDUCTIONS)
-
-    def compute(
-        logits,
-        labels,
-        vector,
-        class_weight=None,
-        sample_weight=None,
-        ignore_index=-100,
-        label_smoothing=None,
-        z_loss=None,
-        softcap=None,
-        scale=None,
-        where=None,
-        reduction="mean",
-        axis=-1,
-        out=None,
-    ):
-        rows, tangents = rows_of(logits, axis), rows_of(vector, axis)
-        y, probs, counted, label_problem = targets_of(rows, axis, labels, ignore_index)
-        options, option_problem = loss_options(
-            rows, axis, probs, class_weight, sample_weight, label_smoothing, z_loss, softcap, scale, where, NO_STATS
-        )
-        is_same = rows.shape == tangents.shape
-        same = fine() if is_same else problem(SAME_SHAPE, 0.0, rows.shape[0], rows.shape[1], 0)
-        product = rows_for(None, rows, axis, ())
-        found = first_of(
-            (check_axis(logits, axis), same, check_shape(out, logits.shape), label_problem, option_problem)
-        )
-        if is_fine(found, product, out):
-            write_product(rows, tangents, y, ignore_index, options, product)
-            factor = factor_of(reduction, 1.0, divisor_of(options, y, counted, ignore_index), counted)
-            weigh_rows(product, y, ignore_index, options, factor)
-        return deliver(product, out, logits, axis)
-
-    return compute
-
-
-NO_STATS = (None, None, None)
+    rows, tangents = rows_of(logits, axis), rows_of(vector, axis)
+    of_rows, of_logits = (class_weight, sample_weight, label_smoothing, z_loss), (softcap, scale, where)
+    y, counted, options, found = asked_of(rows, axis, labels, ignore_index, of_rows, of_logits, False)
+    same = fine() if rows.shape == tangents.shape else problem(SAME_SHAPE, 0.0, rows.shape[0], rows.shape[1], 0)
+    product = rows_for(None, rows, axis, ())
+    if is_fine(first_of((check_axis(logits, axis), same, check_shape(out, logits.shape), found)), product, out):
+        write_product(rows, tangents, y, ignore_index, options, product)
+        factor = factor_of(reduction, 1.0, divisor_of(options, y, counted, ignore_index), counted)
+        weigh_rows(product, y, ignore_index, options, factor)
+    return deliver(product, out, logits, axis)
 
 
 @by_type

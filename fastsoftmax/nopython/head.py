@@ -7,13 +7,13 @@ from fastsoftmax import head as face
 from fastsoftmax.reference import LinearGrads
 
 from .chunks import write_gradients, write_losses
+from .entries import checked_by
 from .labels import check_labels
 from .layer import layer_problem
-from .losses import REDUCTIONS, factor_of, reduced, targets_of, with_stats
+from .losses import asked_of, factor_of, reduced, with_stats
 from .matrices import (
     bias_of,
-    check_bias,
-    check_matrices,
+    check_layer,
     matrix_of,
     result_for,
     settle,
@@ -22,13 +22,10 @@ from .matrices import (
 )
 from .memory import overlap, room, view_as
 from .options import (
-    check_types,
+    check_options,
     check_upstream,
-    constant,
     divisor_of,
-    loss_options,
     number_or,
-    stats_of,
     upstream,
 )
 from .problems import OUT_OVERLAPS, WORKSPACE, fine, first_of, is_fine, problem
@@ -38,6 +35,19 @@ from .typing import by_type, is_integer, is_none, jitable, literal, refuse
 _WORKSPACE = face.WORKSPACE
 
 
+def _check(given):
+    """Require types that the head takes."""
+    inputs, workspace = check_layer(given), given["workspace"]
+    check_labels(inputs, given["labels"])
+    if not is_integer(workspace) and type(literal(workspace)) is not int:
+        refuse("workspace", "an integer", workspace)
+    check_options(given)
+    check_upstream(given, 2)
+    if not is_none(given.get("out")):
+        _check_out(given["out"], inputs, literal(given["inputs_grad"]), not is_none(given["bias"]))
+
+
+@checked_by(_check)
 def linear_cross_entropy(
     inputs,
     weight,
@@ -54,47 +64,19 @@ def linear_cross_entropy(
     return_stats=False,
     workspace=_WORKSPACE,
 ):
-    _check_layer(inputs, weight, bias, labels, workspace)
-    check_types(class_weight, sample_weight, label_smoothing, z_loss, softcap, scale)
-    constant("reduction", reduction, REDUCTIONS)
-    constant("return_stats", return_stats, (False, True))
-
-    def compute(
-        inputs,
-        weight,
-        bias,
-        labels,
-        class_weight=None,
-        sample_weight=None,
-        ignore_index=-100,
-        label_smoothing=None,
-        z_loss=None,
-        softcap=None,
-        scale=None,
-        reduction="mean",
-        return_stats=False,
-        workspace=_WORKSPACE,
-    ):
-        x, w = matrix_of(inputs), weight_of(weight)
-        b = bias_of(bias, w.shape[1], x)
-        # Options and labels are checked by what the logits will be like: there are none yet.
-        like = logits_like(x, w)
-        y, probs, counted, label_problem = targets_of(like, -1, labels, ignore_index)
-        stats = stats_of(return_stats, like)
-        options, option_problem = loss_options(
-            like, -1, probs, class_weight, sample_weight, label_smoothing, z_loss, softcap, scale, None, stats
-        )
-        losses, divisor = room((x.shape[0],), np.float64), 0.0
-        found = first_of((layer_problem(x, w, b), label_problem, option_problem, workspace_problem(workspace)))
-        if is_fine(found, losses, None):
-            divisor = divisor_of(options, y, counted, ignore_index)
-            write_losses(x, w, b, y, ignore_index, options, losses, workspace)
-        loss = reduced(losses, divisor, reduction, like, losses.shape)
-        return with_stats((loss,), stats, like, losses.shape)
-
-    return compute
+    x, w = matrix_of(inputs), weight_of(weight)
+    b, like = bias_of(bias, w.shape[1], x), logits_like(x, w)
+    of_rows, of_logits = (class_weight, sample_weight, label_smoothing, z_loss), (softcap, scale, None)
+    y, counted, options, found = asked_of(like, -1, labels, ignore_index, of_rows, of_logits, return_stats)
+    losses, divisor = room((x.shape[0],), np.float64), 0.0
+    if is_fine(first_of((layer_problem(x, w, b), found, workspace_problem(workspace))), losses, None):
+        divisor = divisor_of(options, y, counted, ignore_index)
+        write_losses(x, w, b, y, ignore_index, options, losses, workspace)
+    loss = reduced(losses, divisor, reduction, like, losses.shape)
+    return with_stats((loss,), options, like, losses.shape)
 
 
+@checked_by(_check)
 def linear_cross_entropy_with_grad(
     inputs,
     weight,
@@ -114,93 +96,48 @@ def linear_cross_entropy_with_grad(
     workspace=_WORKSPACE,
     out=None,
 ):
-    _check_layer(inputs, weight, bias, labels, workspace)
-    check_types(class_weight, sample_weight, label_smoothing, z_loss, softcap, scale)
-    check_upstream(dloss, constant("reduction", reduction, REDUCTIONS), 2)
-    constant("return_stats", return_stats, (False, True))
-    has_inputs_grad, has_bias = constant("inputs_grad", inputs_grad, (False, True)), not is_none(bias)
-    _check_out(out, inputs, has_inputs_grad, has_bias)
-
-    def compute(
-        inputs,
-        weight,
-        bias,
-        labels,
-        class_weight=None,
-        sample_weight=None,
-        ignore_index=-100,
-        label_smoothing=None,
-        z_loss=None,
-        softcap=None,
-        scale=None,
-        reduction="mean",
-        return_stats=False,
-        dloss=None,
-        inputs_grad=True,
-        workspace=_WORKSPACE,
-        out=None,
-    ):
-        x, w = matrix_of(inputs), weight_of(weight)
-        b = bias_of(bias, w.shape[1], x)
-        like = logits_like(x, w)
-        y, probs, counted, label_problem = targets_of(like, -1, labels, ignore_index)
-        stats = stats_of(return_stats, like)
-        options, option_problem = loss_options(
-            like, -1, probs, class_weight, sample_weight, label_smoothing, z_loss, softcap, scale, None, stats
-        )
-        factor, row_factors, upstream_problem = upstream(dloss, like)
-        out_dinputs, out_dweight, out_dbias = parts_of(out)
-        inputs_shape = x.shape if has_inputs_grad else (0, 0)
-        read = (x, w, b, y, row_factors, options[0], options[1], options[4])
-        dinputs = result_for(out_dinputs, inputs_shape, x, read)
-        dweight = weight_result_for(out_dweight, w, read)
-        dbias = result_for(out_dbias, b.shape, x, read)
-        losses, divisor = room((x.shape[0],), np.float64), 0.0
-        found = (
-            layer_problem(x, w, b),
-            label_problem,
-            option_problem,
-            upstream_problem,
-            workspace_problem(workspace),
-            check_shape(out_dinputs, inputs_shape),
-            check_shape(out_dweight, w.shape),
-            check_shape(out_dbias, b.shape),
-            results_problem(dinputs, dweight, dbias),
-        )
-        if not is_fine(first_of(found), dinputs, dweight):
-            losses[:], dbias[:] = np.nan, np.nan
-        else:
-            divisor = divisor_of(options, y, counted, ignore_index)
-            factor = factor_of(reduction, factor, divisor, counted) * number_or(options[7], 1.0)
-            upstream_factors = (factor, row_factors)
-            write_gradients(
-                x, w, b, y, ignore_index, options, upstream_factors, losses, dinputs, dweight, dbias, workspace
-            )
-        loss = reduced(losses, divisor, reduction, like, losses.shape)
-        grads = LinearGrads(
-            given_if(has_inputs_grad, settle(dinputs, out_dinputs)),
-            settle(dweight, out_dweight),
-            given_if(has_bias, settle(dbias, out_dbias)),
-        )
-        return with_stats((loss, grads), stats, like, losses.shape)
-
-    return compute
+    x, w = matrix_of(inputs), weight_of(weight)
+    b, like = bias_of(bias, w.shape[1], x), logits_like(x, w)
+    of_rows, of_logits = (class_weight, sample_weight, label_smoothing, z_loss), (softcap, scale, None)
+    y, counted, options, found = asked_of(like, -1, labels, ignore_index, of_rows, of_logits, return_stats)
+    factor, row_factors, upstream_problem = upstream(dloss, like)
+    out_dinputs, out_dweight, out_dbias = parts_of(out)
+    inputs_shape = x.shape if inputs_grad else (0, 0)
+    read = (x, w, b, y, row_factors, options[0], options[1], options[4])
+    dinputs = result_for(out_dinputs, inputs_shape, x, read)
+    dweight = weight_result_for(out_dweight, w, read)
+    dbias = result_for(out_dbias, b.shape, x, read)
+    losses, divisor = room((x.shape[0],), np.float64), 0.0
+    found = (
+        layer_problem(x, w, b),
+        found,
+        upstream_problem,
+        workspace_problem(workspace),
+        check_shape(out_dinputs, inputs_shape),
+        check_shape(out_dweight, w.shape),
+        check_shape(out_dbias, b.shape),
+        results_problem(dinputs, dweight, dbias),
+    )
+    if not is_fine(first_of(found), dinputs, dweight):
+        losses[:], dbias[:] = np.nan, np.nan
+    else:
+        divisor = divisor_of(options, y, counted, ignore_index)
+        factor = factor_of(reduction, factor, divisor, counted) * number_or(options[7], 1.0)
+        results = (losses, dinputs, dweight, dbias)
+        write_gradients(x, w, b, y, ignore_index, options, (factor, row_factors), results, workspace)
+    loss = reduced(losses, divisor, reduction, like, losses.shape)
+    grads = LinearGrads(
+        given_if(inputs_grad, settle(dinputs, out_dinputs)),
+        settle(dweight, out_dweight),
+        beside(bias, settle(dbias, out_dbias)),
+    )
+    return with_stats((loss, grads), options, like, losses.shape)
 
 
 # Arguments ------------------------------------------------------------------------------------------------------------
 
 
-def _check_layer(inputs, weight, bias, labels, workspace):
-    check_matrices({"inputs": inputs}, weight=weight)
-    check_bias(bias, inputs)
-    check_labels(inputs, labels)
-    if not is_integer(workspace) and type(literal(workspace)) is not int:
-        refuse("workspace", "an integer", workspace)
-
-
 def _check_out(out, inputs, has_inputs_grad, has_bias):
-    if is_none(out):
-        return
     if not (isinstance(out, types.BaseTuple) and len(out) == 3):
         refuse("out", "LinearGrads or None", out)
     for name, each, ndim in zip(LinearGrads._fields, out, (2, 2, 1), strict=True):
@@ -224,6 +161,14 @@ def given_if(exists, result):
     if literal(exists):
         return lambda exists, result: result
     return lambda exists, result: None
+
+
+@by_type
+def beside(given, result):
+    """Give a result where there is what it is the gradient of, else None."""
+    if is_none(given):
+        return lambda given, result: None
+    return lambda given, result: result
 
 
 @jitable

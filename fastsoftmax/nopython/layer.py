@@ -2,10 +2,10 @@
 
 from fastsoftmax.reference import LinearGrads
 
+from .entries import checked_by
 from .matrices import (
     bias_of,
-    check_bias,
-    check_matrices,
+    check_layer,
     matrix_of,
     result_for,
     settle,
@@ -22,83 +22,68 @@ from .rows import check_result, check_shape
 from .typing import jitable
 
 
+def _check(given):
+    """Require types that a layer takes, and a matrix for the result."""
+    check_result("out", given["out"], check_layer(given), 2)
+
+
+def _check_line(given):
+    """Require such types, and a line for the result."""
+    check_result("out", given["out"], check_layer(given), 1)
+
+
+@checked_by(_check)
 def linear(inputs, weight, bias=None, out=None):
-    check_matrices({"inputs": inputs}, weight=weight)
-    check_bias(bias, inputs)
-    check_result("out", out, inputs, 2)
-
-    def compute(inputs, weight, bias=None, out=None):
-        x, w = matrix_of(inputs), weight_of(weight)
-        b = bias_of(bias, w.shape[1], x)
-        shape = (x.shape[0], w.shape[1])
-        outputs = result_for(out, shape, x, (x, w, b))
-        if is_fine(first_of((layer_problem(x, w, b), check_shape(out, shape))), outputs, out):
-            write_outputs(x, w, b, outputs)
-        return settle(outputs, out)
-
-    return compute
+    x, w = matrix_of(inputs), weight_of(weight)
+    b = bias_of(bias, w.shape[1], x)
+    shape = (x.shape[0], w.shape[1])
+    outputs = result_for(out, shape, x, (x, w, b))
+    if is_fine(first_of((layer_problem(x, w, b), check_shape(out, shape))), outputs, out):
+        write_outputs(x, w, b, outputs)
+    return settle(outputs, out)
 
 
+@checked_by(_check)
 def weight_grad(inputs, doutputs, out=None):
-    check_matrices({"inputs": inputs}, doutputs=doutputs)
-    check_result("out", out, inputs, 2)
-
-    def compute(inputs, doutputs, out=None):
-        x, dz = matrix_of(inputs), matrix_of(doutputs)
-        shape = (x.shape[1], dz.shape[1])
-        dweight = result_for(out, shape, x, (x, dz))
-        if is_fine(first_of((sides_problem(x, dz), check_shape(out, shape))), dweight, out):
-            write_weight_grad(x, dz, dweight)
-        return settle(dweight, out)
-
-    return compute
+    x, dz = matrix_of(inputs), matrix_of(doutputs)
+    shape = (x.shape[1], dz.shape[1])
+    dweight = result_for(out, shape, x, (x, dz))
+    if is_fine(first_of((sides_problem(x, dz), check_shape(out, shape))), dweight, out):
+        write_weight_grad(x, dz, dweight)
+    return settle(dweight, out)
 
 
+@checked_by(_check_line)
 def bias_grad(doutputs, out=None):
-    check_matrices({"doutputs": doutputs})
-    check_result("out", out, doutputs, 1)
-
-    def compute(doutputs, out=None):
-        dz = matrix_of(doutputs)
-        shape = (dz.shape[1],)
-        dbias = result_for(out, shape, dz, (dz,))
-        if is_fine(check_shape(out, shape), dbias, out):
-            write_bias_grad(dz, dbias)
-        return settle(dbias, out)
-
-    return compute
+    dz = matrix_of(doutputs)
+    shape = (dz.shape[1],)
+    dbias = result_for(out, shape, dz, (dz,))
+    if is_fine(check_shape(out, shape), dbias, out):
+        write_bias_grad(dz, dbias)
+    return settle(dbias, out)
 
 
+@checked_by(_check)
 def input_grad(doutputs, weight, out=None):
-    check_matrices({"doutputs": doutputs}, weight=weight)
-    check_result("out", out, doutputs, 2)
-
-    def compute(doutputs, weight, out=None):
-        dz, w = matrix_of(doutputs), weight_of(weight)
-        shape = (dz.shape[0], w.shape[0])
-        dinputs = result_for(out, shape, dz, (dz, w))
-        if is_fine(first_of((columns_problem(dz, w), check_shape(out, shape))), dinputs, out):
-            write_input_grad(dz, w, dinputs)
-        return settle(dinputs, out)
-
-    return compute
+    dz, w = matrix_of(doutputs), weight_of(weight)
+    shape = (dz.shape[0], w.shape[0])
+    dinputs = result_for(out, shape, dz, (dz, w))
+    if is_fine(first_of((columns_problem(dz, w), check_shape(out, shape))), dinputs, out):
+        write_input_grad(dz, w, dinputs)
+    return settle(dinputs, out)
 
 
+@checked_by(check_layer)
 def linear_backward(inputs, weight, doutputs):
-    check_matrices({"inputs": inputs}, weight=weight, doutputs=doutputs)
-
-    def compute(inputs, weight, doutputs):
-        x, w, dz = matrix_of(inputs), weight_of(weight), matrix_of(doutputs)
-        dinputs, dweight = room(x.shape, x.dtype), weight_result_for(None, w, ())
-        dbias = room((dz.shape[1],), x.dtype)
-        found = first_of((sides_problem(x, dz), layer_problem(x, w, dbias), columns_problem(dz, w)))
-        if is_fine(found, dinputs, dweight):
-            write_input_grad(dz, w, dinputs)
-            write_weight_grad(x, dz, dweight)
-            write_bias_grad(dz, dbias)
-        return LinearGrads(dinputs, dweight, dbias)
-
-    return compute
+    x, w, dz = matrix_of(inputs), weight_of(weight), matrix_of(doutputs)
+    dinputs, dweight = room(x.shape, x.dtype), weight_result_for(None, w, ())
+    dbias = room((dz.shape[1],), x.dtype)
+    found = first_of((sides_problem(x, dz), layer_problem(x, w, dbias), columns_problem(dz, w)))
+    if is_fine(found, dinputs, dweight):
+        write_input_grad(dz, w, dinputs)
+        write_weight_grad(x, dz, dweight)
+        write_bias_grad(dz, dbias)
+    return LinearGrads(dinputs, dweight, dbias)
 
 
 @jitable

@@ -7,12 +7,12 @@ import numpy as np
 from fastsoftmax.reference import RowStats
 
 from .calls import run, run_rows
+from .entries import checked_by
 from .labels import check_labels, count_labels, take_labels, take_probs
 from .memory import room
 from .options import (
-    check_types,
+    check_options,
     check_upstream,
-    constant,
     divisor_of,
     loss_options,
     mean_factor,
@@ -32,11 +32,21 @@ from .rows import (
     shape_without,
     shaped,
 )
-from .typing import by_type, compute_dtype, is_none, jitable, literal, take_floats
-
-REDUCTIONS = ("mean", "sum", "none")
+from .typing import by_literals, by_type, compute_dtype, is_none, jitable, literal, take_floats
 
 
+def _check(given):
+    """Require types that a loss takes."""
+    logits = given["logits"]
+    take_floats("logits", logits)
+    check_one_axis(given["axis"])
+    check_labels(logits, given["labels"])
+    check_options(given)
+    check_result("out", given.get("out"), logits, logits.ndim)
+    check_upstream(given, logits.ndim)
+
+
+@checked_by(_check)
 def cross_entropy(
     logits,
     labels,
@@ -52,45 +62,19 @@ def cross_entropy(
     return_stats=False,
     axis=-1,
 ):
-    take_floats("logits", logits)
-    check_one_axis(axis)
-    check_labels(logits, labels)
-    check_types(class_weight, sample_weight, label_smoothing, z_loss, softcap, scale, where)
-    constant("reduction", reduction, REDUCTIONS)
-    constant("return_stats", return_stats, (False, True))
-
-    def compute(
-        logits,
-        labels,
-        class_weight=None,
-        sample_weight=None,
-        ignore_index=-100,
-        label_smoothing=None,
-        z_loss=None,
-        softcap=None,
-        scale=None,
-        where=None,
-        reduction="mean",
-        return_stats=False,
-        axis=-1,
-    ):
-        rows = rows_of(logits, axis)
-        y, probs, counted, label_problem = targets_of(rows, axis, labels, ignore_index)
-        stats = stats_of(return_stats, rows)
-        options, option_problem = loss_options(
-            rows, axis, probs, class_weight, sample_weight, label_smoothing, z_loss, softcap, scale, where, stats
-        )
-        losses, divisor = room((rows.shape[0],), np.float64), 0.0
-        if is_fine(first_of((check_axis(logits, axis), label_problem, option_problem)), losses, None):
-            divisor = divisor_of(options, y, counted, ignore_index)
-            run_rows("cross_entropy", rows, losses, options, (rows, y, ignore_index, losses))
-        shape = shape_without(logits, axis, False)
-        loss = reduced(losses, divisor, reduction, rows, shape)
-        return with_stats((loss,), stats, rows, shape)
-
-    return compute
+    rows = rows_of(logits, axis)
+    of_rows, of_logits = (class_weight, sample_weight, label_smoothing, z_loss), (softcap, scale, where)
+    y, counted, options, found = asked_of(rows, axis, labels, ignore_index, of_rows, of_logits, return_stats)
+    losses, divisor = room((rows.shape[0],), np.float64), 0.0
+    if is_fine(first_of((check_axis(logits, axis), found)), losses, None):
+        divisor = divisor_of(options, y, counted, ignore_index)
+        run_rows("cross_entropy", rows, losses, options, (rows, y, ignore_index, losses))
+    shape = shape_without(logits, axis, False)
+    loss = reduced(losses, divisor, reduction, rows, shape)
+    return with_stats((loss,), options, rows, shape)
 
 
+@checked_by(_check)
 def cross_entropy_with_grad(
     logits,
     labels,
@@ -108,60 +92,31 @@ def cross_entropy_with_grad(
     dloss=None,
     out=None,
 ):
-    take_floats("logits", logits)
-    check_one_axis(axis)
-    check_labels(logits, labels)
-    check_types(class_weight, sample_weight, label_smoothing, z_loss, softcap, scale, where)
-    check_result("out", out, logits, logits.ndim)
-    check_upstream(dloss, constant("reduction", reduction, REDUCTIONS), logits.ndim)
-    constant("return_stats", return_stats, (False, True))
+    rows = rows_of(logits, axis)
+    of_rows, of_logits = (class_weight, sample_weight, label_smoothing, z_loss), (softcap, scale, where)
+    y, counted, options, found = asked_of(rows, axis, labels, ignore_index, of_rows, of_logits, return_stats)
+    factor, row_factors, upstream_problem = upstream(dloss, rows)
+    dlogits = rows_for(out, rows, axis, (rows, y, row_factors, options[0], options[1], options[4], options[8]))
+    losses, divisor = room((rows.shape[0],), np.float64), 0.0
+    found = first_of((check_axis(logits, axis), check_shape(out, logits.shape), found, upstream_problem))
+    if not is_fine(found, dlogits, out):
+        losses[:] = np.nan
+    else:
+        divisor = divisor_of(options, y, counted, ignore_index)
+        factor = factor_of(reduction, factor, divisor, counted) * number_or(options[7], 1.0)
+        args = (rows, y, ignore_index, factor, row_factors, losses, dlogits)
+        run_rows("cross_entropy_with_grad", rows, dlogits, options, args)
+    shape = shape_without(logits, axis, False)
+    loss = reduced(losses, divisor, reduction, rows, shape)
+    return with_stats((loss, deliver(dlogits, out, logits, axis)), options, rows, shape)
 
-    def compute(
-        logits,
-        labels,
-        class_weight=None,
-        sample_weight=None,
-        ignore_index=-100,
-        label_smoothing=None,
-        z_loss=None,
-        softcap=None,
-        scale=None,
-        where=None,
-        reduction="mean",
-        return_stats=False,
-        axis=-1,
-        dloss=None,
-        out=None,
-    ):
-        rows = rows_of(logits, axis)
-        y, probs, counted, label_problem = targets_of(rows, axis, labels, ignore_index)
-        stats = stats_of(return_stats, rows)
-        options, option_problem = loss_options(
-            rows, axis, probs, class_weight, sample_weight, label_smoothing, z_loss, softcap, scale, where, stats
-        )
-        factor, row_factors, upstream_problem = upstream(dloss, rows)
-        read = (rows, y, row_factors, options[0], options[1], options[4], options[8])
-        dlogits = rows_for(out, rows, axis, read)
-        losses, divisor = room((rows.shape[0],), np.float64), 0.0
-        found = (
-            check_axis(logits, axis),
-            check_shape(out, logits.shape),
-            label_problem,
-            option_problem,
-            upstream_problem,
-        )
-        if not is_fine(first_of(found), dlogits, out):
-            losses[:] = np.nan
-        else:
-            divisor = divisor_of(options, y, counted, ignore_index)
-            factor = factor_of(reduction, factor, divisor, counted) * number_or(options[7], 1.0)
-            args = (rows, y, ignore_index, factor, row_factors, losses, dlogits)
-            run_rows("cross_entropy_with_grad", rows, dlogits, options, args)
-        shape = shape_without(logits, axis, False)
-        loss = reduced(losses, divisor, reduction, rows, shape)
-        return with_stats((loss, deliver(dlogits, out, logits, axis)), stats, rows, shape)
 
-    return compute
+@by_literals
+def asked_of(rows, axis, labels, ignore_index, of_rows, of_logits, return_stats):
+    """Take what a loss is asked for: labels, how many rows count, the options, and what is wrong with one of them."""
+    y, probs, counted, label_problem = targets_of(rows, axis, labels, ignore_index)
+    options, option_problem = loss_options(rows, axis, probs, of_rows, of_logits, stats_of(return_stats, rows))
+    return y, counted, options, first_of((label_problem, option_problem))
 
 
 @jitable
@@ -222,16 +177,16 @@ def mean_of_nothing(total):
 
 
 @by_type
-def with_stats(results, stats, rows, shape):
+def with_stats(results, options, rows, shape):
     """Give what is computed, with the statistics of rows if they were asked for; one thing alone as it is."""
-    if is_none(stats[0]):
+    if is_none(options[9]):
         if len(results) == 1:
-            return lambda results, stats, rows, shape: results[0]
-        return lambda results, stats, rows, shape: results
+            return lambda results, options, rows, shape: results[0]
+        return lambda results, options, rows, shape: results
     dtype = compute_dtype(rows)
 
-    def append(results, stats, rows, shape):
-        lse, predictions, entropy = stats
+    def append(results, options, rows, shape):
+        lse, predictions, entropy = options[9], options[10], options[11]
         rounded_lse, rounded_entropy = room((lse.size,), dtype), room((lse.size,), dtype)
         for i in range(lse.size):
             rounded_lse[i], rounded_entropy[i] = lse[i], entropy[i]

@@ -15,20 +15,18 @@ _STREAM_BYTES = kernels.tuning.STREAM_BYTES
 # Arguments ------------------------------------------------------------------------------------------------------------
 
 
-def check_matrices(first, **others):
-    """Require matrices of one dtype, the first of which has a name of its own."""
-    (name, like), *_ = first.items()
-    take_floats(name, like, (2,))
-    for other_name, other in others.items():
+def check_layer(given):
+    """Require matrices of one dtype, those of a function's arguments that there are, and a bias; give the first."""
+    (name, first), *others = [(each, given[each]) for each in ("inputs", "weight", "doutputs") if each in given]
+    take_floats(name, first, (2,))
+    for other_name, other in others:
         take_floats(other_name, other, (2,))
-        if other.dtype != like.dtype:
-            refuse(other_name, f"{like.dtype} like {name}", other)
-
-
-def check_bias(bias, like):
-    """Require a bias of the dtype of a matrix, or none."""
-    if not (is_none(bias) or (isinstance(bias, types.Array) and bias.ndim == 1 and bias.dtype == like.dtype)):
-        refuse("bias", f"a one-dimensional array of {like.dtype}, or None", bias)
+        if other.dtype != first.dtype:
+            refuse(other_name, f"{first.dtype} like {name}", other)
+    bias = given.get("bias")
+    if not (is_none(bias) or (isinstance(bias, types.Array) and bias.ndim == 1 and bias.dtype == first.dtype)):
+        refuse("bias", f"a one-dimensional array of {first.dtype}, or None", bias)
+    return first
 
 
 @by_type

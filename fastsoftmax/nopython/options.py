@@ -30,19 +30,31 @@ from .typing import by_type, compute_dtype, is_none, is_number, jitable, literal
 # Types ----------------------------------------------------------------------------------------------------------------
 
 
-def check_types(
-    class_weight=None, sample_weight=None, label_smoothing=None, z_loss=None, softcap=None, scale=None, where=None
-):
-    """Require options of types that they may have."""
-    for name, given in (("class_weight", class_weight), ("sample_weight", sample_weight)):
-        if not (is_none(given) or _is_line_of_numbers(given)):
-            refuse(name, "a one-dimensional array of float32, float64 or integers, or None", given)
-    numbers = {"label_smoothing": label_smoothing, "z_loss": z_loss, "softcap": softcap, "scale": scale}
-    for name, given in numbers.items():
-        if not (is_off(given) or is_number(given)):
-            refuse(name, "a number" if name in ("label_smoothing", "z_loss") else "a number or None", given)
+def check_options(given):
+    """Require options of types that they may have, those of a function's arguments that there are."""
+    for name in ("class_weight", "sample_weight"):
+        weights = given.get(name)
+        if not (is_none(weights) or _is_line_of_numbers(weights)):
+            refuse(name, "a one-dimensional array of float32, float64 or integers, or None", weights)
+    for name in ("label_smoothing", "z_loss", "softcap", "scale"):
+        number = given.get(name)
+        if not (is_off(number) or is_number(number)):
+            refuse(name, "a number" if name in ("label_smoothing", "z_loss") else "a number or None", number)
+    where = given.get("where")
     if not (is_none(where) or (isinstance(where, types.Array) and where.dtype == types.boolean)):
         refuse("where", "an array of booleans, or None", where)
+    for name, allowed in _CONSTANTS.items():
+        if name in given:
+            constant(name, given[name], allowed)
+
+
+# What decides the type of the result.
+_CONSTANTS = {
+    "reduction": ("mean", "sum", "none"),
+    "return_stats": (False, True),
+    "keepdims": (False, True),
+    "inputs_grad": (False, True),
+}
 
 
 def is_off(given):
@@ -175,24 +187,25 @@ def logit_options(rows, axis, scale, where):
 
 
 @by_type
-def loss_options(rows, axis, probs, class_weight, sample_weight, label_smoothing, z_loss, softcap, scale, where, stats):
-    """Give the options of a loss, in the order of `calls.OPTIONS`; and what is wrong with them."""
-    numbers = (label_smoothing, z_loss, softcap, scale)
-    if all(map(is_off, (class_weight, sample_weight, where, *numbers))):
+def loss_options(rows, axis, probs, of_rows, of_logits, stats):
+    """Give the options of a loss, in the order of `calls.OPTIONS`; and what is wrong with them.
 
-        def take_none(
-            rows, axis, probs, class_weight, sample_weight, label_smoothing, z_loss, softcap, scale, where, stats
-        ):
+    `of_rows` are class_weight, sample_weight, label_smoothing and z_loss, `of_logits` softcap, scale and where.
+    """
+    if all(map(is_off, (*of_rows, *of_logits))):
+
+        def take_none(rows, axis, probs, of_rows, of_logits, stats):
             return (None, None, None, None, probs, None, None, None, None, *stats), fine()
 
         return take_none
     dtype = compute_dtype(rows)
-    smoothing_of, zeta_of = _if_on(label_smoothing, take_number), _if_on(z_loss, take_number)
-    softcap_of, scale_of = _if_on(softcap, take_factor), _if_on(scale, take_factor)
-    class_weight_of = _if_on(class_weight, take_class_weight)
-    sample_weight_of, mask_of = _if_on(sample_weight, take_sample_weight), _if_on(where, take_mask)
+    class_weight_of, sample_weight_of = map(_if_on, of_rows[:2], (take_class_weight, take_sample_weight))
+    smoothing_of, zeta_of = (_if_on(number, take_number) for number in of_rows[2:])
+    softcap_of, scale_of, mask_of = map(_if_on, of_logits, (take_factor, take_factor, take_mask))
 
-    def take(rows, axis, probs, class_weight, sample_weight, label_smoothing, z_loss, softcap, scale, where, stats):
+    def take(rows, axis, probs, of_rows, of_logits, stats):
+        class_weight, sample_weight, label_smoothing, z_loss = of_rows
+        softcap, scale, where = of_logits
         cap, cap_problem = softcap_of(softcap, SOFTCAP, dtype)
         factor, scale_problem = scale_of(scale, SCALE, dtype)
         mask, where_problem = mask_of(where, rows, axis)
@@ -289,8 +302,9 @@ def upstream(dloss, rows):
     return of_rows
 
 
-def check_upstream(dloss, reduction, n_axes):
+def check_upstream(given, n_axes):
     """Require an upstream gradient of a type that goes with the reduction."""
+    dloss, reduction = given.get("dloss"), literal(given["reduction"])
     if is_none(dloss) or (is_number(dloss) and (reduction != "none" or n_axes == 1)):
         return
     if not (reduction == "none" and n_axes == 2 and _is_line_of_numbers(dloss)):

@@ -2,24 +2,28 @@
 
 from fastsoftmax import activations
 
+from .entries import checked_by
 from .typing import is_none, literal, refuse
 
 
+def _check(given):
+    """Require what these kernels have no options for to be left out; the rest is checked where it is called."""
+    if not is_none(given.get("b")):
+        refuse("b", "None", given["b"])
+    if literal(given.get("return_sign", False)) is not False:
+        refuse("return_sign", "False", given["return_sign"])
+
+
+@checked_by(_check)
 def softmax(x, axis=None):
-    return lambda x, axis=None: activations.softmax(x, axis)
+    return activations.softmax(x, axis)
 
 
+@checked_by(_check)
 def log_softmax(x, axis=None):
-    return lambda x, axis=None: activations.log_softmax(x, axis)
+    return activations.log_softmax(x, axis)
 
 
+@checked_by(_check)
 def logsumexp(a, axis=None, b=None, keepdims=False, return_sign=False):
-    if not is_none(b):
-        refuse("b", "None", b)
-    if literal(return_sign) is not False:
-        refuse("return_sign", "False", return_sign)
-
-    def compute(a, axis=None, b=None, keepdims=False, return_sign=False):
-        return activations.logsumexp(a, axis, None, None, keepdims)
-
-    return compute
+    return activations.logsumexp(a, axis, None, None, keepdims)

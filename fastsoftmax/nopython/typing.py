@@ -14,6 +14,12 @@ FLAGS = {"error_model": "numpy", "fastmath": False, "no_cfunc_wrapper": True}
 jitable = register_jitable(**FLAGS)
 
 
+def by_literals(function):
+    """Have nopython code call a function that asks the types of its arguments for constants."""
+    overload(function, jit_options=FLAGS, strict=False, prefer_literal=True)(lambda *args, **kwargs: function)
+    return function
+
+
 def by_type(function):
     """Make a function that nopython code calls of one that gives its implementation for the types of its arguments."""
 
