@@ -270,7 +270,11 @@ def rows_of_a_chunk(x: Array, w: Array, workspace: object) -> int:
     size = arrays.integer("workspace", workspace)
     if size < 1:
         raise ValueError(f"workspace: expected a positive number of bytes, got {size}")
-    n_rows, row_bytes = len(x), int(w.shape[1]) * max(w.itemsize, 4)
+    return even_chunks(len(x), int(w.shape[1]) * max(w.itemsize, 4), size)
+
+
+def even_chunks(n_rows: int, row_bytes: int, size: int) -> int:
+    """Give how many rows are in each of the fewest chunks of about as many that a size in bytes holds, one by one."""
     n_chunks = max(1, -(-n_rows // max(1, size // row_bytes)))
     return -(-n_rows // n_chunks)
 

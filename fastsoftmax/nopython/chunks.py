@@ -2,13 +2,14 @@
 
 import numpy as np
 
-from fastsoftmax import kernels
+from fastsoftmax import head, kernels
 
 from .calls import multiply, run
 from .memory import room
 from .typing import by_type, is_none, jitable
 
 _FEW_CLASSES = kernels.tuning.HEAD_FEW_CLASSES
+_even_chunks = jitable(head.even_chunks)
 
 
 @jitable
@@ -59,9 +60,8 @@ def write_gradients(x, w, b, y, ignore_index, options, upstream, results, worksp
 
 @jitable
 def rows_of_a_chunk(x, w, workspace):
-    """Give how many rows' logits the workspace holds, or fewer, so that all chunks have about as many."""
-    n_chunks = max(1, -(-len(x) // max(1, workspace // (w.shape[1] * w.itemsize))))
-    return max(1, -(-len(x) // n_chunks))
+    """Give how many rows' logits the workspace holds."""
+    return max(1, _even_chunks(len(x), w.shape[1] * w.itemsize, workspace))
 
 
 @by_type

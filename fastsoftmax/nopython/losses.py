@@ -1,9 +1,8 @@
 """Cross entropy of logits, with and without its gradient."""
 
-import math
-
 import numpy as np
 
+from fastsoftmax import options as face
 from fastsoftmax.reference import RowStats
 
 from .calls import run, run_rows
@@ -15,7 +14,6 @@ from .options import (
     check_upstream,
     divisor_of,
     loss_options,
-    mean_factor,
     number_or,
     stats_of,
     upstream,
@@ -33,6 +31,8 @@ from .rows import (
     shaped,
 )
 from .typing import by_literals, by_type, compute_dtype, is_none, jitable, literal, take_floats
+
+_mean_factor, _mean_of_nothing = jitable(face.mean_factor), jitable(face.mean_of_nothing)
 
 
 def _check(given):
@@ -142,7 +142,7 @@ def counted_of(probs, labels, n_rows, n_classes, ignore_index):
 def factor_of(reduction, factor, divisor, counted):
     """Give the factor of all rows' gradients."""
     if literal(reduction) == "mean":
-        return lambda reduction, factor, divisor, counted: mean_factor(factor, divisor, counted)
+        return lambda reduction, factor, divisor, counted: _mean_factor(factor, divisor, counted)
     return lambda reduction, factor, divisor, counted: factor
 
 
@@ -164,16 +164,10 @@ def reduced(losses, divisor, reduction, rows, shape):
     def reduce(losses, divisor, reduction, rows, shape):
         total = run("helpers", "total_loss", None, 0, (), (losses,))
         if is_mean:
-            total = total / divisor if divisor != 0 else mean_of_nothing(total)
+            total = total / divisor if divisor != 0 else _mean_of_nothing(total)
         return dtype(total)
 
     return reduce
-
-
-@jitable
-def mean_of_nothing(total):
-    """Give a mean over rows that weigh nothing: 0 / 0 is NaN."""
-    return math.inf if total > 0 else math.nan
 
 
 @by_type

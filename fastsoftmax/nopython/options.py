@@ -277,14 +277,6 @@ def divisor_of(options, labels, counted, ignore_index):
     return weigh
 
 
-@jitable
-def mean_factor(factor, divisor, counted):
-    """Divide the factor of a gradient for the mean; 0 where no row counts, for then no row has a gradient."""
-    if divisor != 0:
-        return factor / divisor
-    return math.copysign(math.inf, factor) if counted != 0 and factor != 0 else 0.0
-
-
 @by_type
 def upstream(dloss, rows):
     """Give the gradient of what follows the loss: a factor of all rows, one for each or none, and the problem."""

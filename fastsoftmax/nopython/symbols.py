@@ -57,9 +57,10 @@ class Signature(NamedTuple):
 
 @functools.cache
 def digest():
-    """Give a digest of all that compiled code relies on: these implementations, and the kernels."""
-    folder = files(__package__)
-    own = sorted((entry.name, entry.read_bytes()) for entry in folder.iterdir() if entry.name.endswith(".py"))
+    """Give a digest of all that compiled code relies on: implementations, what they take over, and the kernels."""
+    folders = files(__package__), files(__package__.partition(".")[0])
+    found = [file for folder in folders for file in folder.iterdir() if file.name.endswith(".py")]
+    own = sorted((file.name, file.read_bytes()) for file in found)
     return hashlib.sha256(repr((__version__, own, sources.digest())).encode()).hexdigest()[:16]
 
 
