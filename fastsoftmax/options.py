@@ -58,6 +58,13 @@ class Asked(NamedTuple):
     where: object
     return_stats: object
 
+    def has_any(self) -> bool:
+        """Whether any of them is not at its default, told by identity: another zero is checked like any number."""
+        return any(value is not default for value, default in zip(self, _DEFAULTS, strict=True))
+
+
+_DEFAULTS = Asked(None, None, OFF, OFF, None, None, None, False)
+
 
 class Options(NamedTuple):
     """Options that were checked, those that are on: see `kernels.rows.options.LossOptions`."""

@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 
 from fastsoftmax import arrays, options
 from fastsoftmax.conversions import compute_dtype
-from fastsoftmax.head import WORKSPACE, rows_of_a_chunk
+from fastsoftmax.head_rows import WORKSPACE, rows_of_a_chunk
 from fastsoftmax.jax import formulas
 from fastsoftmax.jax.handlers.labels import IGNORED
 from fastsoftmax.jax.losses import floats, signed

@@ -2,14 +2,14 @@
 
 import numpy as np
 
-from fastsoftmax import head, kernels
+from fastsoftmax import head_rows, kernels
 
 from .calls import multiply, run
 from .memory import room
 from .typing import by_type, is_none, jitable
 
 _FEW_CLASSES = kernels.tuning.HEAD_FEW_CLASSES
-_even_chunks = jitable(head.even_chunks)
+_even_chunks = jitable(head_rows.even_chunks)
 
 
 @jitable

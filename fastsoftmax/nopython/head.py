@@ -3,7 +3,7 @@
 import numpy as np
 from numba import types
 
-from fastsoftmax import head as face
+from fastsoftmax import head_rows
 from fastsoftmax.reference import LinearGrads
 
 from .chunks import write_gradients, write_losses
@@ -32,7 +32,7 @@ from .problems import OUT_OVERLAPS, WORKSPACE, fine, first_of, is_fine, problem
 from .rows import check_result, check_shape
 from .typing import by_type, is_integer, is_none, jitable, literal, refuse
 
-_WORKSPACE = face.WORKSPACE
+_WORKSPACE = head_rows.WORKSPACE
 
 
 def _check(given):

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastsoftmax.head import WORKSPACE
+from fastsoftmax.head_rows import WORKSPACE
 from fastsoftmax.torch import originals, routing
 from fastsoftmax.torch.calls import OPTIONS, Options, call
 from fastsoftmax.torch.library import operator, times
