@@ -5,6 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
+from torch.compiler import is_exporting
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 from fastsoftmax.torch.library import is_transformed
@@ -124,14 +125,15 @@ def is_half(tensor: Tensor) -> bool:
 
 def _is_plain(tensor: object) -> bool:
     """Whether it is a tensor without a mind of its own, as subclasses have, such as DTensor; export has its own."""
-    return type(tensor) in _PLAIN or (isinstance(tensor, Tensor) and torch.compiler.is_exporting())
+    return type(tensor) in _PLAIN or (isinstance(tensor, Tensor) and is_exporting())
 
 
 def _is_less(size: int, least: int) -> bool:
     """Whether a size is less; of one that is not known while a program is exported, whether it is so in any case."""
-    if isinstance(size, Tensor):  # that of `torch.jit.trace`, which knows PyTorch's functions
-        return True
-    return statically_known_true(size < least) if torch.compiler.is_exporting() else size < least
+    if is_exporting():
+        return statically_known_true(size < least)
+    # That of `torch.jit.trace`, which knows PyTorch's functions, is a tensor.
+    return type(size) is not int or size < least
 
 
 def _is_axis(dim: object, tensor: Tensor) -> bool:
