@@ -106,6 +106,8 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):
         self.warm_start = warm_start
         self.label_smoothing = label_smoothing
 
+    _posterior: Gaussian | None = None  # of the rows that partial_fit has seen
+
     # Fitting ----------------------------------------------------------------------------------------------------------
 
     def fit(self, X: object, y: object, sample_weight: object = None) -> Self:
@@ -144,8 +146,9 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):
         self.classes_ = classes
         coordinates = self._coordinates()
         prior = Gaussian.of_penalty(coordinates, self.C)
-        start = prior.mean if warm is None else warm
-        self._minimize(rows, coordinates, prior, start, dtype)
+        objective = Objective(rows, coordinates, prior)
+        self._minimize(objective, prior.mean if warm is None else warm, dtype)
+        self._posterior = None  # which takes another pass
         return self
 
     def partial_fit(self, X: object, y: object, classes: object = None, sample_weight: object = None) -> Self:
@@ -154,7 +157,8 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):
         The earlier rows are summed up as a normal distribution of independent coefficients: its mean is where they are,
         and its precision grows by the diagonal of each batch's Hessian,
         :math:`p_{dc} \mathrel{+}= \Sigma_i s_i x_{id}^2 a_{ic} (1 - a_{ic})`. The first batch is fitted as `fit` does
-        it. There is no learning rate; `max_iter` and `tol` are those of each batch.
+        it. After `fit`, which keeps no such record of its rows, the penalty pulls to its coefficients instead of zero.
+        There is no learning rate; `max_iter` and `tol` are those of each batch.
 
         Parameters
         ----------
@@ -189,22 +193,23 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):
         rows = self._rows(X, y, labels, known, sample_weight)
         self.classes_ = known
         coordinates = self._coordinates()
-        prior = Gaussian.of_penalty(coordinates, self.C) if is_first else self._posterior
-        self._minimize(rows, coordinates, prior, prior.mean, X.dtype if is_first else self.coef_.dtype)
+        prior = self._posterior
+        if prior is None:
+            prior = Gaussian.of_penalty(coordinates, self.C)
+            if not is_first:
+                prior = prior._replace(mean=self._theta())
+        objective = Objective(rows, coordinates, prior)
+        theta = self._minimize(objective, prior.mean, X.dtype if is_first else self.coef_.dtype)
+        self._posterior = objective.posterior(theta)
         return self
 
-    def _minimize(
-        self, rows: SumsOverRows, coordinates: Coordinates, prior: Gaussian, start: Array, dtype: np.dtype[Any]
-    ) -> None:
-        """Find the coefficients, and what later batches are to know of them."""
-        objective = Objective(rows, coordinates, prior)
+    def _minimize(self, objective: Objective, start: Array, dtype: np.dtype[Any]) -> Array:
+        """Find the coefficients, and give them as the objective has them."""
         theta, n_iter = solve(objective, start, self.solver, self.tol, self.max_iter)
-        self._posterior = objective.posterior(theta)
-        free = theta.reshape(coordinates.shape).astype(dtype)
-        n_columns = free.shape[1]
-        self.coef_ = np.ascontiguousarray(free[: coordinates.n_features].T)
-        self.intercept_ = free[-1].copy() if self.fit_intercept else np.zeros(n_columns, dtype)
+        weight, bias = objective.coordinates.columns(theta)
+        self.coef_, self.intercept_ = np.ascontiguousarray(weight.T, dtype), bias.astype(dtype)
         self.n_iter_ = np.array([n_iter], np.int32)
+        return theta
 
     # Predicting -------------------------------------------------------------------------------------------------------
 
@@ -347,10 +352,13 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):
         """Give the coefficients of the fit before, if this one is to begin there."""
         if not (self.warm_start and hasattr(self, "coef_")):
             return None
-        shape = (1 if len(classes) == 2 else len(classes), self.n_features_in_)
-        if not np.array_equal(classes, self.classes_) or self.coef_.shape != shape:
+        if not np.array_equal(classes, self.classes_) or self.coef_.shape[1] != self.n_features_in_:
             came = f"{len(classes)} classes and {self.n_features_in_} features"
             raise ValueError(f"warm_start: expected the classes and features of the fit before, got {came}")
+        return self._theta()
+
+    def _theta(self) -> Array:
+        """Give the coefficients as an objective has them."""
         rows = [self.coef_.T, self.intercept_[None]] if self.fit_intercept else [self.coef_.T]
         return np.concatenate(rows).astype(np.float64)
 

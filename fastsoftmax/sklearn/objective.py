@@ -47,6 +47,11 @@ class Coordinates(NamedTuple):
         whole[: len(free), self._first :] = free
         return Layer(whole[:-1], whole[-1])
 
+    def columns(self, free: Array) -> Layer:
+        """Give weight and bias of the free columns alone; the bias is zero where there is none."""
+        free = free.reshape(self.shape)
+        return Layer(free[: self.n_features], free[-1] if self.fit_intercept else np.zeros(self.shape[1]))
+
     def free(self, weight: Array, bias: Array) -> Array:
         """Give what of a layer, or of its gradient, is free."""
         whole = np.concatenate([weight, bias[None]]) if self.fit_intercept else weight
