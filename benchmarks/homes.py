@@ -49,9 +49,10 @@ class HomeCase(NamedTuple):
 
 def cases() -> list[HomeCase]:
     """List the cases of all homes whose packages are installed."""
-    from benchmarks import homes_jax, homes_njit, homes_torch
+    from benchmarks import homes_jax, homes_njit, homes_sklearn, homes_torch
 
-    return [case for module in (homes_njit, homes_torch, homes_jax) for case in module.CASES if case.installed()]
+    modules = (homes_njit, homes_torch, homes_jax, homes_sklearn)
+    return [case for module in modules for case in module.CASES if case.installed()]
 
 
 # Memory ---------------------------------------------------------------------------------------------------------------
@@ -86,8 +87,8 @@ def _status(name: str) -> int:
 
 LEGEND = (
     "How many times faster than the function that is swapped out, in its own library, and which share of the memory "
-    "that it needs beside its arguments; with gradients, float32, medians of interleaved rounds. In bold: short of the "
-    "bar."
+    "that it needs beside its arguments; with gradients, or whole fits, float32, medians of interleaved rounds. In bold: "
+    "short of the bar."
 )
 
 

@@ -322,7 +322,7 @@ def test_warns_where_it_did_not_converge():
         with pytest.warns(ConvergenceWarning, match=r"stopped after 1 iterations .* raise max_iter \(1\)"):
             SoftmaxClassifier(max_iter=1, solver=solver).fit(X, y)
     with pytest.warns(ConvergenceWarning, match="fit float64"):
-        SoftmaxClassifier(tol=1e-14, max_iter=10_000, solver="newton-cg").fit(X.astype(np.float32), y)
+        SoftmaxClassifier(tol=1e-12, max_iter=10_000, solver="newton-cg").fit(np.float32(1000 * X), y)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         SoftmaxClassifier().fit(X, y)
