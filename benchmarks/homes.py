@@ -87,8 +87,8 @@ def _status(name: str) -> int:
 
 LEGEND = (
     "How many times faster than the function that is swapped out, in its own library, and which share of the memory "
-    "that it needs beside its arguments; with gradients, or whole fits, float32, medians of interleaved rounds. In bold: "
-    "short of the bar."
+    "that it needs beside its arguments; with gradients or whole fits, float32, medians of interleaved rounds. In "
+    "bold: short of the bar."
 )
 
 

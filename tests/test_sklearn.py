@@ -1,10 +1,12 @@
 """The home in scikit-learn: its own checks, the optimum of its own model, and the places where models are used."""
 
+import importlib.util
 import pickle
 import re
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -350,3 +352,29 @@ def test_is_imported_by_none():
     code = "import sys, fastsoftmax; print('sklearn' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.split() == ["False"]
+
+
+# Documents ------------------------------------------------------------------------------------------------------------
+
+
+def test_page():
+    """The page's examples run, one after the other."""
+    page = Path(__file__).parents[1] / "docs" / "sklearn.md"
+    variables = {}
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    assert len(blocks) == 4
+    for block in blocks:
+        exec(compile(block, str(page), "exec"), variables)
+
+
+def test_example():
+    pytest.importorskip("pandas")
+    path = Path(__file__).parents[1] / "examples" / "sklearn_grid_search.py"
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    lines = []
+    found, loss = example.search(1, lines.append)
+    assert found.best_params_["classify__C"] in example.GRID["classify__C"]
+    assert loss < 0.2
+    assert len(lines) == 3
