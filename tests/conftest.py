@@ -64,9 +64,9 @@ def pytest_collection_modifyitems(config, items):
     for item in ours:
         by_test[item.nodeid.partition("[")[0]].append(item)
     kept = {item for variants in by_test.values() for item in _pairwise(variants)}
-    left_out = [item for item in ours if item not in kept or item.get_closest_marker("exhaustive")]
-    unwanted = [item for item in items if item not in left_out] if config.getoption("left_out") else left_out
-    config.hook.pytest_deselected(items=unwanted)
+    left_out = {item for item in ours if item not in kept or item.get_closest_marker("exhaustive")}
+    unwanted = set(items) - left_out if config.getoption("left_out") else left_out
+    config.hook.pytest_deselected(items=list(unwanted))
     items[:] = [item for item in items if item not in unwanted]
 
 
