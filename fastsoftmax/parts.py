@@ -15,8 +15,9 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from fastsoftmax import kernels
-from fastsoftmax.conversions import Array, compute_dtype, floats
+from fastsoftmax import kernels, options
+from fastsoftmax.arrays import same_shape
+from fastsoftmax.conversions import Array, compute_dtype, floats, one_dtype
 from fastsoftmax.curvature import cross_entropy_hvp
 from fastsoftmax.head_rows import WORKSPACE, HeadRows, losses_and_grads, take_rows
 from fastsoftmax.layer import bias_grad, linear, weight_grad
@@ -35,9 +36,13 @@ class Part(NamedTuple):
     dbias: Array  # (C,)
 
     def mean(self) -> tuple[float, LinearGrads]:
-        """Give the mean loss, and its gradients: NaN, and zeros, where no row counts."""
+        """Give the mean loss, and its gradients: NaN, and zeros, where no row counts.
+
+        Infinity, and zeros, where all rows weigh nothing and have a loss, as of smoothed labels of weight 0.
+        """
         if not self.divisor:
-            return float("nan"), LinearGrads(None, np.zeros_like(self.dweight), np.zeros_like(self.dbias))
+            zeros = LinearGrads(None, np.zeros_like(self.dweight), np.zeros_like(self.dbias))
+            return options.mean_of_nothing(self.loss), zeros
         return self.loss / self.divisor, LinearGrads(None, self.dweight / self.divisor, self.dbias / self.divisor)
 
 
@@ -66,12 +71,19 @@ def merge(first: Sums, second: Sums) -> Sums:
     named tuple
         Of that kind.
 
+    Raises
+    ------
+    TypeError
+        If the two are not of one kind.
+
     Examples
     --------
     >>> from fastsoftmax.parts import LayerSums, merge
     >>> merge(LayerSums(np.ones((1, 2)), np.ones(2)), LayerSums(np.ones((1, 2)), np.zeros(2)))
     LayerSums(weight=array([[2., 2.]]), bias=array([1., 1.]))
     """
+    if type(first) is not type(second):
+        raise TypeError(f"second: expected {type(first).__name__} like first, got {type(second).__name__}")
     return type(first)(*map(operator.add, first, second))
 
 
@@ -109,7 +121,8 @@ def linear_cross_entropy_part(
     -------
     Part
         The named tuple (loss, divisor, dweight, dbias). The loss is a sum of float64 losses, which are not rounded to
-        the inputs' dtype before; dbias is that of a bias of zeros where there is none.
+        the inputs' dtype before; the gradients of half types are float32 sums, of a float32 copy of the chunk. dbias is
+        that of a bias of zeros where there is none.
 
     Raises
     ------
@@ -127,8 +140,18 @@ def linear_cross_entropy_part(
     (1.094471448669, array([[-0.51666667,  0.51666667]]))
     """
     asked = Asked(class_weight, sample_weight, label_smoothing, z_loss, softcap, scale, None, False)
-    rows = take_rows(inputs, weight, bias, labels, ignore_index, "sum", asked, workspace)
+    rows = _widened(take_rows(inputs, weight, bias, labels, ignore_index, "sum", asked, workspace))
+    rows = rows._replace(has_bias=True)  # which is zero where there is none, its gradient is not
     return part_of(rows, *losses_and_grads(rows, "sum", inputs_grad=False))
+
+
+def _widened(rows: HeadRows) -> HeadRows:
+    """Give rows in the dtype that they are computed in: sums over many are too large for a float16."""
+    dtype = compute_dtype(rows.dtype)
+    if dtype == rows.dtype:
+        return rows
+    x, w, b = (array.view(rows.dtype).astype(dtype) for array in (rows.inputs, rows.weight, rows.bias))
+    return rows._replace(dtype=dtype, inputs=x, weight=w, bias=b)
 
 
 def part_of(rows: HeadRows, losses: Array, grads: LinearGrads) -> Part:
@@ -165,7 +188,7 @@ def linear_cross_entropy_hvp_part(
     inputs, weight, bias, labels, class_weight, sample_weight, ignore_index, label_smoothing, z_loss, softcap, scale
         As in `linear_cross_entropy_part`.
     vector : tuple of two array_like, shapes (D, C) and (C,)
-        V and c, the dtype of `inputs`.
+        V and c, the dtype of `inputs`; integers and lists are taken as that.
     workspace : int
         Bytes of memory for logits and for each of their products, a chunk of rows at a time.
 
@@ -189,11 +212,7 @@ def linear_cross_entropy_hvp_part(
     asked = Asked(class_weight, sample_weight, label_smoothing, z_loss, softcap, scale, None, False)
     rows = take_rows(inputs, weight, bias, labels, ignore_index, "sum", asked, workspace)
     x, w, b = (array.view(rows.dtype) for array in (rows.inputs, rows.weight, rows.bias))
-    v, c = (floats("vector", each) for each in vector)
-    for part, like in ((v, w), (c, b)):
-        if part.shape != like.shape or part.dtype != like.dtype:
-            expected = f"{like.dtype} of shapes {w.shape} and {b.shape}"
-            raise ValueError(f"vector: expected {expected}, got {part.dtype} of shape {part.shape}")
+    v, c = _direction(vector, w, b)
     y = rows.targets.labels if rows.targets.probs is None else rows.targets.probs
     s = None if sample_weight is None else floats("sample_weight", sample_weight)
     sums = LayerSums(np.zeros(w.shape), np.zeros(b.shape))
@@ -219,3 +238,16 @@ def linear_cross_entropy_hvp_part(
         )
         sums = merge(sums, LayerSums(weight_grad(of_chunk, u), bias_grad(u)))
     return sums
+
+
+def _direction(vector: object, weight: Array, bias: Array) -> list[Array]:
+    """Take a direction among a layer's parameters."""
+    if not (isinstance(vector, tuple) and len(vector) == 2):
+        came = f"{len(vector)} of them" if isinstance(vector, tuple) else type(vector).__name__
+        raise TypeError(f"vector: expected a tuple of two arrays, got {came}")
+    taken = []
+    for each, name, like in zip(vector, ("weight", "bias"), (weight, bias), strict=True):
+        array = floats("vector", each)
+        same_shape("vector", array, name, like)
+        taken.append(one_dtype({name: like, "vector": each}, [like, array])[1])
+    return taken
