@@ -128,12 +128,12 @@ def test_hessians_of_the_libraries(xgboost, lightgbm, dataset):
     xgb, lgb, (X, y) = xgboost["xgb"], lightgbm["lgb"], dataset
     n_classes = int(y.max()) + 1
     exact = len(X) * (1 / n_classes) * (1 - 1 / n_classes)
-    params = {"objective": "multi:softprob", "num_class": n_classes, "base_score": 0.5}
+    params = {"objective": "multi:softprob", "num_class": n_classes, "base_score": 0.5, "nthread": 1}
     stats = xgb.train(params, xgb.DMatrix(X, y), 1).get_dump(with_stats=True)
     covers = [float(re.search(r"cover=([\d.]+)", tree)[1]) for tree in stats]
     np.testing.assert_allclose(covers, 2 * exact, rtol=1e-5)
-    params = {"objective": "multiclass", "num_class": n_classes, "boost_from_average": False, "verbose": -1}
-    trees = lgb.train(params, lgb.Dataset(X, y), 1).dump_model()["tree_info"]
+    params = {"objective": "multiclass", "num_class": n_classes, "boost_from_average": False, "num_threads": 1}
+    trees = lgb.train({**params, "verbose": -1}, lgb.Dataset(X, y), 1).dump_model()["tree_info"]
     sums = [tree["tree_structure"]["internal_weight"] for tree in trees]
     np.testing.assert_allclose(sums, n_classes / (n_classes - 1) * exact, rtol=1e-5)
 
