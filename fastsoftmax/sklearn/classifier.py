@@ -17,7 +17,7 @@ from fastsoftmax.activations import log_softmax, softmax
 from fastsoftmax.conversions import Array
 from fastsoftmax.layer import linear
 from fastsoftmax.sklearn.objective import Coordinates, Gaussian, Objective, SumsOverRows
-from fastsoftmax.sklearn.rows import Rows
+from fastsoftmax.sklearn.rows import Rows, weights_of_rows
 from fastsoftmax.sklearn.solvers import SOLVERS, solve
 
 _DTYPES = [np.float64, np.float32]
@@ -323,11 +323,7 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):
         if self.class_weight is not None:
             given = {} if weights is None else {"sample_weight": weights}
             by_class = compute_class_weight(self.class_weight, classes=classes, y=y, **given)
-            of_rows = by_class[labels]  # infinite where all rows of a class weigh nothing
-            if weights is None:
-                weights = of_rows
-            else:
-                weights = np.multiply(weights, of_rows, where=weights > 0, out=weights.copy())
+            weights = weights_of_rows(by_class[labels], weights)
         if weights is not None and not weights.sum() > 0:
             raise ValueError("sample_weight: expected some weight above zero, got weights that are all zero")
         return Rows(X, labels.astype(np.int64, copy=False), weights, float(self.label_smoothing))

@@ -63,3 +63,10 @@ class Rows(NamedTuple):
 
     def _options(self) -> dict[str, Any]:
         return {"sample_weight": self.sample_weight, "label_smoothing": self.label_smoothing}
+
+
+def weights_of_rows(of_classes: Array, of_samples: Array | None) -> Array:
+    """Weigh rows by their class and their sample; a class whose rows all weigh nothing has an infinite weight."""
+    if of_samples is None:
+        return of_classes
+    return np.multiply(of_samples, of_classes, where=of_samples > 0, out=of_samples.copy())

@@ -1,0 +1,99 @@
+"""Arrays in chunks of rows: what may come in, chunk beside chunk, and results put together again."""
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import dask.array as da
+import numpy as np
+from dask.base import is_dask_collection, tokenize
+from dask.delayed import Delayed
+from dask.highlevelgraph import HighLevelGraph
+
+from fastsoftmax.conversions import Array, array_of
+
+
+def matrix(name: str, value: object, instead: str) -> da.Array:
+    """Take a Dask array of two axes, the second of known length."""
+    if not isinstance(value, da.Array):
+        came = type(value).__name__
+        advice = "its .to_dask_array(lengths=True) is one" if is_dask_collection(value) else instead
+        raise TypeError(f"{name}: expected a Dask array, got {came}; {advice}")
+    if value.ndim != 2:
+        raise ValueError(f"{name}: expected two axes, rows first, got shape {value.shape}")
+    if math.isnan(value.shape[1]):
+        raise ValueError(f"{name}: expected a known number of columns, got shape {value.shape}")
+    return value
+
+
+def row_chunks(name: str, value: object, instead: str) -> da.Array:
+    """Take a Dask array of rows: chunks of whole rows."""
+    array = matrix(name, value, instead)
+    if array.numblocks[1] != 1:
+        advice = f"{name}.rechunk({{1: -1}}) makes such chunks"
+        raise ValueError(f"{name}: expected chunks of whole rows, got {array.numblocks[1]} along axis 1; {advice}")
+    return array
+
+
+def beside(name: str, value: object, rows: da.Array, first: str) -> da.Array:
+    """Take an array that has something for each row, in memory or Dask's, in the chunks of the rows."""
+    array = value if isinstance(value, da.Array) else array_of(name, value)
+    if array.ndim == 0 or (_is_known(array.shape[0], rows.shape[0]) and array.shape[0] != rows.shape[0]):
+        raise ValueError(f"{name}: expected {rows.shape[0]} rows like {first}, got shape {array.shape}")
+    chunks = (rows.chunks[0], *((length,) for length in array.shape[1:]))
+    if _is_known(*array.shape, rows.shape[0]):
+        return array.rechunk(chunks) if isinstance(array, da.Array) else da.from_array(array, chunks)
+    if not isinstance(array, da.Array):
+        advice = f"{first}.compute_chunk_sizes() counts them"
+        raise ValueError(f"{name}: expected a Dask array where the rows of {first} are not counted; {advice}")
+    expected = (rows.numblocks[0], *(1 for _ in array.shape[1:]))
+    if array.numblocks != expected:
+        raise ValueError(f"{name}: expected {expected} chunks like {first}, got {array.numblocks}")
+    return array
+
+
+def _is_known(*lengths: float) -> bool:
+    return not any(map(math.isnan, lengths))
+
+
+def starts(chunks: Sequence[float]) -> list[float]:
+    """Give where each chunk starts; NaN where that is not known."""
+    return list(itertools.accumulate(chunks, initial=0))[:-1]
+
+
+def blocks(array: da.Array) -> list[Delayed]:
+    """Give the chunks of an array that has several along its first axis alone."""
+    found: list[Delayed] = array.to_delayed().ravel().tolist()
+    return found
+
+
+def zipped(columns: Sequence[da.Array | None]) -> list[tuple[Delayed | None, ...]]:
+    """Give what belongs together, chunk by chunk; None of what there is not."""
+    n_chunks = max(column.numblocks[0] for column in columns if column is not None)
+    lists = [[None] * n_chunks if column is None else blocks(column) for column in columns]
+    return list(zip(*lists, strict=True))
+
+
+def gathered(
+    function: Callable[..., Array],
+    parts: list[Delayed],
+    *others: Delayed,
+    chunks: tuple[tuple[float, ...], ...],
+    dtype: np.dtype[Any],
+) -> da.Array:
+    """Put together an array whose chunks along its first axis a function gives, each of its part and all others.
+
+    In one layer of a graph: a layer for each chunk, with all that the others depend on, grows with their square.
+    """
+    name = f"{function.__name__.strip('_')}-{tokenize(parts, others)}"
+    rest = (0,) * (len(chunks) - 1)
+    keys = [other.key for other in others]
+    tasks = {(name, at, *rest): (function, part.key, *keys) for at, part in enumerate(parts)}
+    graph = HighLevelGraph.from_collections(name, tasks, dependencies=[*parts, *others])
+    return da.Array(graph, name, chunks, meta=np.empty((0,) * len(chunks), dtype))
+
+
+def single(value: Delayed, shape: tuple[int, ...], dtype: np.dtype[Any]) -> da.Array:
+    """Give an array of one chunk."""
+    return da.from_delayed(value, shape, meta=np.empty((0,) * len(shape), dtype))
