@@ -8,6 +8,7 @@ from typing import Any
 import dask.array as da
 import numpy as np
 from dask.base import is_dask_collection, tokenize
+from dask.core import flatten
 from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph
 
@@ -62,17 +63,24 @@ def starts(chunks: Sequence[float]) -> list[float]:
     return list(itertools.accumulate(chunks, initial=0))[:-1]
 
 
-def blocks(array: da.Array) -> list[Delayed]:
-    """Give the chunks of an array that has several along its first axis alone."""
-    found: list[Delayed] = array.to_delayed().ravel().tolist()
-    return found
+def blocks(*arrays: da.Array) -> list[list[Delayed]]:
+    """Give the chunks of each array, those of its first rows first.
+
+    The graphs are optimised as one, or what rows and labels are both made of would be read for each of them.
+    """
+    merged = HighLevelGraph.merge(*(array.__dask_graph__() for array in arrays))
+    keys = [list(flatten(array.__dask_keys__())) for array in arrays]
+    optimized = arrays[0].__dask_optimize__(merged, [key for each in keys for key in each])
+    name = f"chunks-{tokenize(keys)}"
+    graph = HighLevelGraph.from_collections(name, optimized, dependencies=())
+    return [[Delayed(key, graph, layer=name) for key in each] for each in keys]
 
 
-def zipped(columns: Sequence[da.Array | None]) -> list[tuple[Delayed | None, ...]]:
-    """Give what belongs together, chunk by chunk; None of what there is not."""
-    n_chunks = max(column.numblocks[0] for column in columns if column is not None)
-    lists = [[None] * n_chunks if column is None else blocks(column) for column in columns]
-    return list(zip(*lists, strict=True))
+def zipped(*columns: da.Array | None) -> list[tuple[Delayed | None, ...]]:
+    """Give what belongs together of arrays in chunks of rows, chunk by chunk; None of what there is not."""
+    lists = blocks(*(column for column in columns if column is not None))
+    nothing = [None] * len(lists[0])
+    return list(zip(*(nothing if column is None else lists.pop(0) for column in columns), strict=True))
 
 
 def gathered(

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import dask.array as da
 import numpy as np
-from dask.delayed import delayed
+from dask.delayed import Delayed, delayed
 
 from fastsoftmax import arrays, kernels, threads
 from fastsoftmax.conversions import Array, compute_dtype, floats
@@ -77,9 +77,10 @@ def logsumexp(logits: object) -> da.Array:
     """
     z, dtype = _logits(logits, "fastsoftmax.logsumexp")
     run = delayed(_shard_of_all)
+    (grid,) = chunks.blocks(z)
     shards = [
         tree(_merge, [run((row, at), shard) for at, shard in enumerate(of_row)])
-        for row, of_row in enumerate(z.to_delayed())
+        for row, of_row in enumerate(_by_rows(grid, z))
     ]
     return chunks.gathered(_lse, shards, sent(dtype), chunks=z.chunks[:1], dtype=dtype)
 
@@ -137,8 +138,9 @@ def cross_entropy(
     allowed = Labels(z.shape[1], arrays.integer("ignore_index", ignore_index))
     _targets(np.empty(0, np.int64), 0, allowed)
     run, starts = delayed(_shard), chunks.starts(z.chunks[1])
-    parts, owns = [], chunks.blocks(y)
-    for row, of_row in enumerate(z.to_delayed()):
+    grid, owns = chunks.blocks(z, y)
+    parts = []
+    for row, of_row in enumerate(_by_rows(grid, z)):
         shards = [run((row, at), shard, owns[row], starts[at], allowed) for at, shard in enumerate(of_row)]
         parts.append(delayed(_losses)(row, tree(_merge, shards), owns[row], allowed))
     if reduction == "none":
@@ -152,6 +154,12 @@ def _logits(value: object, instead: str) -> tuple[da.Array, np.dtype[Any]]:
     """Take logits, and tell the dtype of the result."""
     z = chunks.matrix("logits", value, f"{instead} takes arrays in memory")
     return z, floats("logits", np.empty(0, z.dtype)).dtype
+
+
+def _by_rows(grid: list[Delayed], z: da.Array) -> list[list[Delayed]]:
+    """Give the chunks of the same rows together."""
+    n_shards = z.numblocks[1]
+    return [grid[at : at + n_shards] for at in range(0, len(grid), n_shards)]
 
 
 @of_chunk

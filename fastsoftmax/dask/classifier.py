@@ -134,8 +134,8 @@ class SoftmaxClassifier(fastsoftmax.sklearn.SoftmaxClassifier):
             return super().fit(X, y, sample_weight)
         self._check_parameters()
         x = _rows_of(X)
-        columns = [x, _line("y", y, x), None if sample_weight is None else _line("sample_weight", sample_weight, x)]
-        rows = chunks.zipped(columns)
+        weights = None if sample_weight is None else _line("sample_weight", sample_weight, x)
+        rows = chunks.zipped(x, _line("y", y, x), weights)
         run = delayed(survey)
         found: Survey = tree(merge_surveys, [run(at, *each) for at, each in enumerate(rows)]).compute()
         chunked = self._chunked(rows, found, x.dtype)

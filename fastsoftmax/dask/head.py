@@ -127,7 +127,7 @@ def linear_cross_entropy_with_grad(
     w, b = (each.view(dtype).astype(compute_dtype(dtype)) for each in (checked.weight, checked.bias))
     layer = sent(Layer(w, b if checked.has_bias else None, ignore_index, asked, workspace, bool(inputs_grad)))
     run, sums_of = delayed(_linear_cross_entropy), delayed(_sums)
-    parts = [run(at, *each, layer) for at, each in enumerate(chunks.zipped([x, y, s]))]
+    parts = [run(at, *each, layer) for at, each in enumerate(chunks.zipped(x, y, s))]
     sums = tree(merge, [sums_of(part) for part in parts])
     factor = delayed(_factor)(sums, reduction)
 
