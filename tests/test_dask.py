@@ -4,6 +4,8 @@ import collections
 import functools
 import itertools
 import pickle
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -548,3 +550,18 @@ def test_bad_uses_of_a_classifier():
     delayed = dask.delayed(x)
     with pytest.raises(TypeError, match="X: expected a Dask array, got Delayed"):
         model.fit(delayed, y)
+
+
+def test_page():
+    """The page's examples run, one after the other."""
+    page = Path(__file__).parents[1] / "docs" / "dask.md"
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    assert len(blocks) == 4
+    variables = {}
+    for block in blocks:
+        exec(compile(block, str(page), "exec"), variables)
+    assert variables["share"] > 0.8
+    assert variables["model"].n_iter_ > 2
+    logits, labels = variables["logits"].compute(), variables["labels"].compute()
+    assert variables["loss"] == pytest.approx(fs.cross_entropy(logits, labels), rel=1e-6)
+    np.testing.assert_allclose(variables["norms"], fs.logsumexp(logits), rtol=1e-6)
