@@ -29,11 +29,13 @@ class Cost(NamedTuple):
 
 
 def make_rows(block_info=None):
-    """Make a chunk of rows, each with a random label in its last column."""
     at = block_info[None]["chunk-location"][0]
-    made = np.random.default_rng(at).random((CHUNK, FEATURES + 1), np.float32)
-    made[:, -1] *= CLASSES
-    return made
+    return np.random.default_rng(at).random((CHUNK, FEATURES), np.float32)
+
+
+def make_labels(block_info=None):
+    at = block_info[None]["chunk-location"][0]
+    return np.random.default_rng(at).integers(CLASSES, size=CHUNK)
 
 
 def evaluate(X, y):
@@ -49,9 +51,9 @@ def measure(rows, workers, kept):
     """Time evaluations on a cluster of its own."""
     options = {"threads_per_worker": 1, "memory_limit": 0, "dashboard_address": None}
     with LocalCluster(n_workers=workers, **options) as cluster, Client(cluster) as client:
-        chunks = (CHUNK,) * (rows // CHUNK), (FEATURES + 1,)
-        made = da.map_blocks(make_rows, chunks=chunks, dtype=np.float32, meta=np.empty((0, 0), np.float32))
-        X, y = made[:, :FEATURES], made[:, FEATURES].astype(int)
+        chunks = (CHUNK,) * (rows // CHUNK)
+        X = da.map_blocks(make_rows, chunks=(chunks, (FEATURES,)), meta=np.empty((0, 0), np.float32))
+        y = da.map_blocks(make_labels, chunks=(chunks,), meta=np.empty(0, np.int64))
         if kept:
             X, y = client.persist([X, y])
             wait([X, y])

@@ -97,14 +97,16 @@ def same_bits():
 def killed():
     """A worker dies in the middle of a fit; of one that reads its rows, and of one to persisted rows."""
     want = fitted(*rows())
-    for persisted in (False, True):
-        with tempfile.TemporaryDirectory() as folder, cluster(2, 1) as client:
+    with cluster(2, 1) as client:
+        for persisted in (False, True):
+            client.wait_for_workers(2)
             before = set(client.run(os.getpid).values())
-            X, y = rows(DyingReader(15, Path(folder)))
-            if persisted:
-                X = rows()[0].persist()
-            assert fitted(X, y) == want
-            assert (Path(folder) / "dead").exists()
+            with tempfile.TemporaryDirectory() as folder:
+                X, y = rows(DyingReader(15, Path(folder)))
+                if persisted:
+                    X = rows()[0].persist()
+                assert fitted(X, y) == want
+                assert (Path(folder) / "dead").exists()
             assert set(client.run(os.getpid).values()) != before
 
 
