@@ -37,6 +37,12 @@ def row_chunks(name: str, value: object, instead: str) -> da.Array:
     return array
 
 
+def check_in_memory(name: str, value: object) -> None:
+    """Refuse what Dask would have to compute at once."""
+    if is_dask_collection(value):
+        raise TypeError(f"{name}: expected an array in memory, got {type(value).__name__}; its .compute() is one")
+
+
 def beside(name: str, value: object, rows: da.Array, first: str) -> da.Array:
     """Take an array that has something for each row, in memory or Dask's, in the chunks of the rows."""
     array = value if isinstance(value, da.Array) else array_of(name, value)

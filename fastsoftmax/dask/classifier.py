@@ -135,7 +135,10 @@ class SoftmaxClassifier(fastsoftmax.sklearn.SoftmaxClassifier):
         self._check_parameters()
         x = _rows_of(X)
         weights = None if sample_weight is None else _line("sample_weight", sample_weight, x)
-        rows = chunks.zipped(x, _line("y", y, x), weights)
+        labels = _line("y", y, x)
+        if labels.dtype.kind == "c":
+            raise TypeError(f"y: expected class labels, got {labels.dtype}")
+        rows = chunks.zipped(x, labels, weights)
         run = delayed(survey)
         found: Survey = tree(merge_surveys, [run(at, *each) for at, each in enumerate(rows)]).compute()
         chunked = self._chunked(rows, found, x.dtype)
@@ -290,6 +293,8 @@ def _rows_of(X: object) -> da.Array:
     x = chunks.row_chunks("X", X, "")
     if x.dtype.kind in "cmMOSU":
         raise TypeError(f"X: expected numbers, got {x.dtype}")
+    if not x.shape[1]:
+        raise ValueError(f"X: expected at least one feature, got shape {x.shape}")
     return x
 
 

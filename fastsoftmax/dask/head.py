@@ -114,6 +114,8 @@ def linear_cross_entropy_with_grad(
     >>> np.exp(-loss).round(12), dweight.round(12)
     (np.float64(0.75), array([[ 0.25, -0.25]]))
     """
+    for name, value in (("weight", weight), ("bias", bias), ("class_weight", class_weight)):
+        chunks.check_in_memory(name, value)
     x = chunks.row_chunks("inputs", inputs, "fastsoftmax.linear_cross_entropy_with_grad takes arrays in memory")
     y = chunks.beside("labels", labels, x, "inputs")
     s = None if sample_weight is None else chunks.beside("sample_weight", sample_weight, x, "inputs")

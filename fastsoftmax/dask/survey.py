@@ -27,7 +27,10 @@ def survey(X: object, y: object, sample_weight: object) -> Survey:
         _check_finite("y", labels)
         if (continuous := labels % 1 != 0).any():
             raise ValueError(f"y: expected class labels, got continuous numbers such as {labels[continuous][0]}")
-    classes, found = np.unique(labels, return_inverse=True)
+    try:
+        classes, found = np.unique(labels, return_inverse=True)
+    except TypeError as error:
+        raise TypeError(f"y: expected labels that have an order, got {labels.dtype}: {error}") from error
     counts = np.bincount(found, minlength=len(classes))
     if sample_weight is None:
         return Survey(classes, counts, counts.astype(np.float64))
