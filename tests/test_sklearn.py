@@ -286,6 +286,8 @@ def test_bad_batches():
         ({"max_iter": 0}, ValueError, "max_iter: expected a positive integer, got 0"),
         ({"max_iter": 1.5}, TypeError, "max_iter: expected a positive integer, got float"),
         ({"solver": "saga"}, ValueError, "solver: expected one of 'lbfgs', 'newton-cg', got 'saga'"),
+        ({"solver": ["lbfgs"]}, ValueError, "solver: expected one of 'lbfgs', 'newton-cg', got ['lbfgs']"),
+        ({"class_weight": np.ones(3)}, ValueError, "class_weight: expected a dict, 'balanced' or None, got array("),
         ({"fit_intercept": 1}, TypeError, "fit_intercept: expected True or False, got int"),
         ({"warm_start": "yes"}, TypeError, "warm_start: expected True or False, got str"),
         ({"class_weight": "even"}, ValueError, "class_weight: expected a dict, 'balanced' or None, got 'even'"),

@@ -18,6 +18,7 @@ from fastsoftmax.dask import chunks
 from fastsoftmax.dask.survey import Survey, merge_surveys, survey, weights_of
 from fastsoftmax.dask.tasks import of_chunk, on_one_thread, sent, tree
 from fastsoftmax.parts import LayerSums, Part, merge
+from fastsoftmax.sklearn.checks import check_parameters
 from fastsoftmax.sklearn.rows import Layer, Rows, weights_of_rows
 
 
@@ -132,7 +133,7 @@ class SoftmaxClassifier(fastsoftmax.sklearn.SoftmaxClassifier):
         """
         if _is_in_memory(X):
             return super().fit(X, y, sample_weight)
-        self._check_parameters()
+        check_parameters(self)
         x = _rows_of(X)
         weights = None if sample_weight is None else _line("sample_weight", sample_weight, x)
         labels = _line("y", y, x)

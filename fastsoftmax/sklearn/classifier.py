@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import math
-import numbers
 from typing import Any, Literal, Self
 
 import numpy as np
-from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
@@ -16,9 +13,10 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from fastsoftmax.activations import log_softmax, softmax
 from fastsoftmax.conversions import Array
 from fastsoftmax.layer import linear
+from fastsoftmax.sklearn.checks import check_parameters, refuse_sparse
 from fastsoftmax.sklearn.objective import Coordinates, Gaussian, Objective, SumsOverRows
 from fastsoftmax.sklearn.rows import Rows, weights_of_rows
-from fastsoftmax.sklearn.solvers import SOLVERS, solve
+from fastsoftmax.sklearn.solvers import solve
 
 _DTYPES = [np.float64, np.float32]
 
@@ -132,7 +130,7 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):
         TypeError, ValueError
             If something does not fit: X is sparse, say, or y has one class.
         """
-        self._check_parameters()
+        check_parameters(self)
         X, y = self._take(X, y, reset=True)
         classes, labels = np.unique(y, return_inverse=True)
         rows = self._rows(X, y, labels, classes, sample_weight)
@@ -181,7 +179,7 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):
         ----------
         Chapelle, Li, An empirical evaluation of Thompson sampling, NIPS 2011, algorithm 3.
         """
-        self._check_parameters()
+        check_parameters(self)
         is_first = not hasattr(self, "classes_")
         if isinstance(self.class_weight, str):
             raise ValueError("class_weight: expected a dict or None in partial_fit, got 'balanced'")
@@ -227,7 +225,7 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):
             Of two classes the second one's logit, the first one's being 0.
         """
         check_is_fitted(self)
-        _refuse_sparse(X)
+        refuse_sparse(X)
         X = validate_data(self, X, dtype=self.coef_.dtype, order="C", reset=False)
         logits = linear(X, self.coef_.T, self.intercept_)
         return logits[:, 0] if len(self.classes_) == 2 else logits
@@ -288,28 +286,9 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):
 
     # Checks -----------------------------------------------------------------------------------------------------------
 
-    def _check_parameters(self) -> None:
-        """Check what the constructor took, which scikit-learn leaves to `fit`."""
-        _check_number("C", self.C, above=0, expected="a number above 0, inf for no penalty")
-        _check_number("tol", self.tol, above=0, most=_LARGEST, expected="a number above 0")
-        _check_number("label_smoothing", self.label_smoothing, most=1, expected="a number from 0 to 1")
-        if isinstance(self.max_iter, bool) or not isinstance(self.max_iter, numbers.Integral):
-            raise TypeError(f"max_iter: expected a positive integer, got {type(self.max_iter).__name__}")
-        if self.max_iter < 1:
-            raise ValueError(f"max_iter: expected a positive integer, got {self.max_iter}")
-        if self.solver not in SOLVERS:
-            raise ValueError(f"solver: expected one of {', '.join(map(repr, SOLVERS))}, got {self.solver!r}")
-        for name in ("fit_intercept", "warm_start"):
-            value = getattr(self, name)
-            if not isinstance(value, (bool, np.bool_)):
-                raise TypeError(f"{name}: expected True or False, got {type(value).__name__}")
-        weights = self.class_weight
-        if not (weights is None or isinstance(weights, dict) or weights == "balanced"):
-            raise ValueError(f"class_weight: expected a dict, 'balanced' or None, got {weights!r}")
-
     def _take(self, X: Any, y: Any, reset: bool) -> tuple[Array, Array]:
         """Take rows and labels as arrays."""
-        _refuse_sparse(X)
+        refuse_sparse(X)
         dtype = _DTYPES if reset else self.coef_.dtype
         X, y = validate_data(self, X, y, dtype=dtype, order="C", reset=reset)
         check_classification_targets(y)
@@ -357,20 +336,3 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):
         """Give the coefficients as an objective has them."""
         rows = [self.coef_.T, self.intercept_[None]] if self.fit_intercept else [self.coef_.T]
         return np.concatenate(rows).astype(np.float64)
-
-
-_LARGEST = float(np.finfo(np.float64).max)
-
-
-def _check_number(name: str, value: Any, *, expected: str, above: float = -1.0, most: float = math.inf) -> None:
-    """Require a number in a range; what is not above -1 here is below 0."""
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{name}: expected {expected}, got {type(value).__name__}")
-    if not (float(value) > above and 0 <= float(value) <= most):
-        raise ValueError(f"{name}: expected {expected}, got {value}")
-
-
-def _refuse_sparse(X: object) -> None:
-    if issparse(X):
-        instead = "sklearn.linear_model.LogisticRegression takes sparse data"
-        raise TypeError(f"X: expected dense rows, got a sparse {type(X).__name__}; {instead}, and X.toarray() is dense")
