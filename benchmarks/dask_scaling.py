@@ -18,7 +18,7 @@ from fastsoftmax.dask import linear_cross_entropy_with_grad
 
 ROWS = 200_000, 400_000, 800_000
 WORKERS = 1, 2
-FEATURES, CLASSES, CHUNK, REPEATS = 256, 10, 20_000, 5
+FEATURES, CLASSES, CHUNK, REPEATS = 256, 10, 20_000, 3
 
 
 class Cost(NamedTuple):

@@ -82,11 +82,12 @@ def blocks(*arrays: da.Array) -> list[list[Delayed]]:
     return [[Delayed(key, graph, layer=name) for key in each] for each in keys]
 
 
-def zipped(*columns: da.Array | None) -> list[tuple[Delayed | None, ...]]:
-    """Give what belongs together of arrays in chunks of rows, chunk by chunk; None of what there is not."""
+def zipped(*columns: da.Array | None) -> list[tuple[object, ...]]:
+    """Give what belongs together of arrays in chunks of rows: a chunk's number, and its part of each, or None."""
     lists = blocks(*(column for column in columns if column is not None))
-    nothing = [None] * len(lists[0])
-    return list(zip(*(nothing if column is None else lists.pop(0) for column in columns), strict=True))
+    numbers = range(len(lists[0]))
+    nothing = [None] * len(numbers)
+    return list(zip(numbers, *(nothing if column is None else lists.pop(0) for column in columns), strict=True))
 
 
 def gathered(

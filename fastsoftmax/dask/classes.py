@@ -5,6 +5,7 @@ merge to one. Where the model is sure of a row, its loss must not cancel: so the
 the loss is log(1 + Σ) where the label's logit is the greatest.
 """
 
+import itertools
 from typing import Any, NamedTuple
 
 import dask.array as da
@@ -14,7 +15,7 @@ from dask.delayed import Delayed, delayed
 from fastsoftmax import arrays, kernels, threads
 from fastsoftmax.conversions import Array, compute_dtype, floats
 from fastsoftmax.dask import chunks
-from fastsoftmax.dask.tasks import of_chunk, on_one_thread, sent, tree
+from fastsoftmax.dask.tasks import mapped, of_chunk, on_one_thread, sent, tree
 from fastsoftmax.losses import Reduction, reduce
 from fastsoftmax.parts import merge
 from fastsoftmax.targets import Targets, take_targets
@@ -76,12 +77,9 @@ def logsumexp(logits: object) -> da.Array:
     array([1001.38629436, 1001.38629436])
     """
     z, dtype = _logits(logits, "fastsoftmax.logsumexp")
-    run = delayed(_shard_of_all)
     (grid,) = chunks.blocks(z)
-    shards = [
-        tree(_merge, [run((row, at), shard) for at, shard in enumerate(of_row)])
-        for row, of_row in enumerate(_by_rows(grid, z))
-    ]
+    parts = mapped(_shard_of_all, zip(_places(z), grid, strict=True))
+    shards = [tree(_merge, of_row) for of_row in _by_rows(parts, z)]
     return chunks.gathered(_lse, shards, sent(dtype), chunks=z.chunks[:1], dtype=dtype)
 
 
@@ -137,16 +135,15 @@ def cross_entropy(
         raise TypeError(f"labels: expected integers, one per row, got {y.dtype} of shape {y.shape}")
     allowed = Labels(z.shape[1], arrays.integer("ignore_index", ignore_index))
     _targets(np.empty(0, np.int64), 0, allowed)
-    run, starts = delayed(_shard), chunks.starts(z.chunks[1])
-    grid, owns = chunks.blocks(z, y)
-    parts = []
-    for row, of_row in enumerate(_by_rows(grid, z)):
-        shards = [run((row, at), shard, owns[row], starts[at], allowed) for at, shard in enumerate(of_row)]
-        parts.append(delayed(_losses)(row, tree(_merge, shards), owns[row], allowed))
+    grid, own = chunks.blocks(z, y)
+    starts, given = chunks.starts(z.chunks[1]), sent(allowed)
+    with_labels = [(at, shard, own[at[0]], starts[at[1]]) for at, shard in zip(_places(z), grid, strict=True)]
+    parts = mapped(_shard, with_labels, given)
+    shards = [tree(_merge, of_row) for of_row in _by_rows(parts, z)]
+    losses = mapped(_losses, zip(range(len(own)), shards, own, strict=True), given)
     if reduction == "none":
-        return chunks.gathered(_rounded, parts, sent(dtype), chunks=z.chunks[:1], dtype=dtype)
-    count = delayed(_sums)
-    sums = tree(merge, [count(row, losses, owns[row], allowed) for row, losses in enumerate(parts)])
+        return chunks.gathered(_rounded, losses, sent(dtype), chunks=z.chunks[:1], dtype=dtype)
+    sums = tree(merge, mapped(_sums, zip(range(len(own)), losses, own, strict=True), given))
     return chunks.single(delayed(_reduced)(sums, reduction, dtype), (), compute_dtype(dtype))
 
 
@@ -154,6 +151,11 @@ def _logits(value: object, instead: str) -> tuple[da.Array, np.dtype[Any]]:
     """Take logits, and tell the dtype of the result."""
     z = chunks.matrix("logits", value, f"{instead} takes arrays in memory")
     return z, floats("logits", np.empty(0, z.dtype)).dtype
+
+
+def _places(z: da.Array) -> list[tuple[int, int]]:
+    """Number chunks by rows and classes."""
+    return list(itertools.product(*map(range, z.numblocks)))
 
 
 def _by_rows(grid: list[Delayed], z: da.Array) -> list[list[Delayed]]:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Self
 import dask.array as da
 import numpy as np
 from dask.base import is_dask_collection
-from dask.delayed import Delayed, delayed
+from dask.delayed import Delayed
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.validation import check_is_fitted
 
@@ -16,7 +16,7 @@ import fastsoftmax.sklearn
 from fastsoftmax.conversions import FLOATS, Array
 from fastsoftmax.dask import chunks
 from fastsoftmax.dask.survey import Survey, merge_surveys, survey, weights_of
-from fastsoftmax.dask.tasks import of_chunk, on_one_thread, sent, tree
+from fastsoftmax.dask.tasks import mapped, of_chunk, on_one_thread, sent, tree
 from fastsoftmax.parts import LayerSums, Part, merge
 from fastsoftmax.sklearn.checks import check_parameters
 from fastsoftmax.sklearn.rows import Layer, Rows, weights_of_rows
@@ -37,7 +37,7 @@ class ChunkedRows(NamedTuple):
     Nothing of a chunk is kept: it is read anew for each sum, unless Dask has it in memory.
     """
 
-    chunks: list[tuple[Delayed | None, ...]]  # X, y, and sample weights, if there are any
+    chunks: list[tuple[object, ...]]  # its number, X, y, and sample weights, if there are any
     problem: Delayed
     total_weight: float
 
@@ -57,9 +57,8 @@ class ChunkedRows(NamedTuple):
         return sums
 
     def _sum(self, method: str, *arguments: Layer) -> Any:
-        run, travelling = delayed(_sum_over_chunk), [sent(each) for each in arguments]
-        parts = [run(at, *each, self.problem, method, *travelling) for at, each in enumerate(self.chunks)]
-        return tree(merge, parts).compute()
+        what = sent(method), *map(sent, arguments)
+        return tree(merge, mapped(_sum_over_chunk, self.chunks, self.problem, *what)).compute()
 
 
 @of_chunk
@@ -140,8 +139,7 @@ class SoftmaxClassifier(fastsoftmax.sklearn.SoftmaxClassifier):
         if labels.dtype.kind == "c":
             raise TypeError(f"y: expected class labels, got {labels.dtype}")
         rows = chunks.zipped(x, labels, weights)
-        run = delayed(survey)
-        found: Survey = tree(merge_surveys, [run(at, *each) for at, each in enumerate(rows)]).compute()
+        found: Survey = tree(merge_surveys, mapped(survey, rows)).compute()
         chunked = self._chunked(rows, found, x.dtype)
         self.n_features_in_ = x.shape[1]
         if hasattr(self, "feature_names_in_"):  # of an earlier fit, to a frame
@@ -154,7 +152,7 @@ class SoftmaxClassifier(fastsoftmax.sklearn.SoftmaxClassifier):
             raise TypeError(f"X: expected rows in memory in partial_fit, got {type(X).__name__}, which fit takes")
         return super().partial_fit(X, y, classes, sample_weight)
 
-    def _chunked(self, rows: list[tuple[Delayed | None, ...]], found: Survey, dtype: np.dtype[Any]) -> ChunkedRows:
+    def _chunked(self, rows: list[tuple[object, ...]], found: Survey, dtype: np.dtype[Any]) -> ChunkedRows:
         """Put rows together with what they weigh."""
         if not len(found.classes):
             raise ValueError("X: expected at least one row, got none")

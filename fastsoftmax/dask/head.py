@@ -8,7 +8,7 @@ from dask.delayed import Delayed, delayed
 
 from fastsoftmax.conversions import Array, compute_dtype, floats
 from fastsoftmax.dask import chunks
-from fastsoftmax.dask.tasks import of_chunk, on_one_thread, sent, tree
+from fastsoftmax.dask.tasks import mapped, of_chunk, on_one_thread, sent, tree
 from fastsoftmax.head_rows import WORKSPACE, losses_and_grads, take_rows
 from fastsoftmax.losses import Reduction, reduce
 from fastsoftmax.options import OFF, Asked, mean_factor
@@ -128,9 +128,8 @@ def linear_cross_entropy_with_grad(
     dtype = checked.dtype
     w, b = (each.view(dtype).astype(compute_dtype(dtype)) for each in (checked.weight, checked.bias))
     layer = sent(Layer(w, b if checked.has_bias else None, ignore_index, asked, workspace, bool(inputs_grad)))
-    run, sums_of = delayed(_linear_cross_entropy), delayed(_sums)
-    parts = [run(at, *each, layer) for at, each in enumerate(chunks.zipped(x, y, s))]
-    sums = tree(merge, [sums_of(part) for part in parts])
+    parts = mapped(_linear_cross_entropy, chunks.zipped(x, y, s), layer)
+    sums = tree(merge, mapped(_sums, [(part,) for part in parts]))
     factor = delayed(_factor)(sums, reduction)
 
     def gradient(name: str, like: Array) -> da.Array:

@@ -1,10 +1,12 @@
 """Tasks: each on one thread, its errors with the place of its chunk, and their results merged in one order."""
 
 import functools
-from collections.abc import Callable, Sequence
-from typing import ParamSpec, TypeVar
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ParamSpec, TypeVar
 
 from dask.delayed import Delayed, delayed
+from dask.highlevelgraph import HighLevelGraph
 
 from fastsoftmax import threads
 
@@ -39,13 +41,43 @@ def of_chunk(function: Callable[..., R]) -> Callable[..., R]:
     return run
 
 
+def mapped(function: Callable[..., R], chunks: Iterable[Sequence[object]], *others: Delayed) -> list[Delayed]:
+    """Give a task for each chunk, which takes what belongs to the chunk and then all others.
+
+    In one layer of a graph: Dask's work on a layer grows with the number of layers.
+    """
+    name = _name(function)
+    given = {(name, at): (*of_chunk, *others) for at, of_chunk in enumerate(chunks)}
+    tasks = {key: (function, *map(_argument, arguments)) for key, arguments in given.items()}
+    return _delayed(name, tasks, list(tasks), [each for arguments in given.values() for each in arguments])
+
+
 def tree(merge: Callable[[R, R], R], parts: Sequence[Delayed]) -> Delayed:
     """Merge neighbours, pair by pair: the order is that of the chunks, whoever is done first."""
-    merge_two = delayed(merge)
-    while len(parts) > 1:
-        pairs = [merge_two(*parts[at : at + 2]) for at in range(0, len(parts) - 1, 2)]
-        parts = [*pairs, *parts[2 * len(pairs) :]]
-    return parts[0]
+    name, tasks = _name(merge), dict[Any, Any]()
+    keys = [part.key for part in parts]
+    while len(keys) > 1:
+        pairs = list(zip(keys[::2], keys[1::2], strict=False))
+        merged = [(name, len(tasks) + at) for at in range(len(pairs))]
+        tasks.update((key, (merge, *pair)) for key, pair in zip(merged, pairs, strict=True))
+        keys = [*merged, *keys[2 * len(pairs) :]]
+    return _delayed(name, tasks, keys, parts)[0] if tasks else parts[0]
+
+
+def _name(function: Callable[..., object]) -> str:
+    """Name tasks as Dask's dashboard is to show them; each time they are other tasks."""
+    return f"{function.__name__.strip('_')}-{uuid.uuid4().hex}"
+
+
+def _argument(value: object) -> object:
+    return value.key if isinstance(value, Delayed) else value
+
+
+def _delayed(name: str, tasks: dict[Any, Any], keys: Sequence[Any], arguments: Iterable[object]) -> list[Delayed]:
+    """Give the results of some tasks of a layer."""
+    needed = [each for each in arguments if isinstance(each, Delayed)]
+    graph = HighLevelGraph.from_collections(name, tasks, dependencies=needed)
+    return [Delayed(key, graph, layer=name) for key in keys]
 
 
 def sent(value: object) -> Delayed:
