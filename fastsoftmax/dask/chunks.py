@@ -13,6 +13,7 @@ from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph
 
 from fastsoftmax.conversions import Array, array_of
+from fastsoftmax.dask.tasks import task
 
 
 def matrix(name: str, value: object, instead: str) -> da.Array:
@@ -103,8 +104,8 @@ def gathered(
     """
     name = f"{function.__name__.strip('_')}-{tokenize(parts, others)}"
     rest = (0,) * (len(chunks) - 1)
-    keys = [other.key for other in others]
-    tasks = {(name, at, *rest): (function, part.key, *keys) for at, part in enumerate(parts)}
+    keys = [(name, at, *rest) for at in range(len(parts))]
+    tasks = {key: task(key, function, part, *others) for key, part in zip(keys, parts, strict=True)}
     graph = HighLevelGraph.from_collections(name, tasks, dependencies=[*parts, *others])
     return da.Array(graph, name, chunks, meta=np.empty((0,) * len(chunks), dtype))
 

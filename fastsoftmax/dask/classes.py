@@ -154,8 +154,9 @@ def _logits(value: object, instead: str) -> tuple[da.Array, np.dtype[Any]]:
 
 
 def _places(z: da.Array) -> list[tuple[int, int]]:
-    """Number chunks by rows and classes."""
-    return list(itertools.product(*map(range, z.numblocks)))
+    """Give the numbers of chunks, those of the first rows first."""
+    rows, columns = z.numblocks
+    return list(itertools.product(range(rows), range(columns)))
 
 
 def _by_rows(grid: list[Delayed], z: da.Array) -> list[list[Delayed]]:

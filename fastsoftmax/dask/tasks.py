@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ParamSpec, TypeVar
 
+from dask._task_spec import Task, TaskRef
 from dask.delayed import Delayed, delayed
 from dask.highlevelgraph import HighLevelGraph
 
@@ -48,7 +49,7 @@ def mapped(function: Callable[..., R], chunks: Iterable[Sequence[object]], *othe
     """
     name = _name(function)
     given = {(name, at): (*of_chunk, *others) for at, of_chunk in enumerate(chunks)}
-    tasks = {key: (function, *map(_argument, arguments)) for key, arguments in given.items()}
+    tasks = {key: task(key, function, *arguments) for key, arguments in given.items()}
     return _delayed(name, tasks, list(tasks), [each for arguments in given.values() for each in arguments])
 
 
@@ -59,7 +60,7 @@ def tree(merge: Callable[[R, R], R], parts: Sequence[Delayed]) -> Delayed:
     while len(keys) > 1:
         pairs = list(zip(keys[::2], keys[1::2], strict=False))
         merged = [(name, len(tasks) + at) for at in range(len(pairs))]
-        tasks.update((key, (merge, *pair)) for key, pair in zip(merged, pairs, strict=True))
+        tasks.update((key, Task(key, merge, *map(TaskRef, pair))) for key, pair in zip(merged, pairs, strict=True))
         keys = [*merged, *keys[2 * len(pairs) :]]
     return _delayed(name, tasks, keys, parts)[0] if tasks else parts[0]
 
@@ -69,8 +70,12 @@ def _name(function: Callable[..., object]) -> str:
     return f"{function.__name__.strip('_')}-{uuid.uuid4().hex}"
 
 
-def _argument(value: object) -> object:
-    return value.key if isinstance(value, Delayed) else value
+def task(key: object, function: Callable[..., object], *arguments: object) -> Task:
+    """Give what calls a function, where it is needed as an entry of a graph.
+
+    Its references are explicit: a cluster takes the key of persisted data in a plain tuple of the old form for a value.
+    """
+    return Task(key, function, *(TaskRef(each.key) if isinstance(each, Delayed) else each for each in arguments))
 
 
 def _delayed(name: str, tasks: dict[Any, Any], keys: Sequence[Any], arguments: Iterable[object]) -> list[Delayed]:
