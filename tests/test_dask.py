@@ -15,6 +15,7 @@ pytest.importorskip("sklearn")
 import dask  # noqa: E402
 from numba.np.ufunc import parallel as pool  # noqa: E402
 from sklearn.base import clone  # noqa: E402
+from sklearn.utils.estimator_checks import check_estimator  # noqa: E402
 
 import fastsoftmax as fs  # noqa: E402
 import fastsoftmax.dask as fd  # noqa: E402
@@ -312,6 +313,13 @@ def test_warm_start_and_arrays_in_memory():
     np.testing.assert_array_equal(in_memory.coef_, whole.coef_)
     again = fd.SoftmaxClassifier().partial_fit(x, y, classes=range(4), sample_weight=weights)
     assert again.score(x, y) > 0.4
+
+
+@pytest.mark.exhaustive
+@pytest.mark.filterwarnings("ignore")  # the checks fit what does not converge, and tell what they skip
+def test_estimator_checks():
+    """Arrays in memory, as scikit-learn has them."""
+    check_estimator(fd.SoftmaxClassifier())
 
 
 def test_predictions_are_those_of_the_coefficients_then():
