@@ -83,14 +83,12 @@ thread.join()
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize("layer", ["omp", "workqueue"])
 @pytest.mark.parametrize("caller", CALLERS)
 def test_callers(caller, layer, run_python):
-    run_python("-c", PRELUDE + CALLERS[caller], NUMBA_THREADING_LAYER=layer)
+    run_python("-c", PRELUDE + CALLERS[caller], **layer)
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize("layer", ["omp", "workqueue"])
 def test_errors_in_a_parallel_region_are_nan(layer, run_python):
     """Numba forgets an exception there: the loss and `out` must not pass for answers."""
     code = """
@@ -108,7 +106,7 @@ np.testing.assert_array_equal(np.isnan(losses), bad)
 np.testing.assert_array_equal(np.isnan(out).all(axis=(1, 2)), bad)
 np.testing.assert_array_equal(np.isnan(out).any(axis=(1, 2)), bad)
 """
-    run_python("-c", PRELUDE + code, NUMBA_THREADING_LAYER=layer)
+    run_python("-c", PRELUDE + code, **layer)
 
 
 USER = """
