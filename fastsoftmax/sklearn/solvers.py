@@ -69,8 +69,8 @@ def solve(objective: Objective, start: Array, solver: str, tol: float, max_iter:
 def _blas_threads() -> ThreadpoolController:
     """Find the BLAS that SciPy's optimisers call, for vectors of coefficients.
 
-    Woken for so little, its threads cost more than the loss: 20,000 × 50 × 3 was fitted in less than half the time
-    without them (M68). Rows are multiplied by kernels, which have threads of their own.
+    Woken for so little, its threads stand in the way of the kernels, which have threads of their own: a fit took up to
+    a third longer (M68).
     """
     return ThreadpoolController()
 
