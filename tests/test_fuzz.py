@@ -504,7 +504,7 @@ def outcome(call):
             return error
 
 
-@hypothesis.settings(max_examples=10 * hypothesis.settings().max_examples)
+@hypothesis.settings(max_examples=5 * hypothesis.settings().max_examples)
 @hypothesis.given(calls())
 def test_any_call(call):
     out = call.arguments.get("out")

@@ -128,6 +128,7 @@ def check_options(name, half, options, shape, force, assert_same_bits, reduction
 
 
 # One function of logits and one of labels: kernels for all others take long to compile.
+@pytest.mark.exhaustive
 @pytest.mark.usefixtures("regime")
 @pytest.mark.parametrize("classes", [10, 130])
 @pytest.mark.parametrize(("name", "options"), [("softmax", OPTIONS[0]), ("cross_entropy_with_grad", OPTIONS[1])])

@@ -28,6 +28,7 @@ def count(path):
     return json.loads(done.stdout)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("path", PATHS)
 def test_lines(path, monkeypatch):
     """No kernel has grown by more than a twentieth, and none is missing in the table."""

@@ -107,6 +107,7 @@ def assert_like_the_reference(name, args, options, results, dtype, **others):
         np.testing.assert_allclose(part, exact, rtol=0, atol=300 * np.finfo(dtype).eps * size)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.usefixtures("serial")
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 @by_options(OPTIONS)
