@@ -21,7 +21,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numba.np.ufunc import parallel as pool
 
-from fastsoftmax import kernels, openmp, threads
+from fastsoftmax import kernels, regions, threads
 from fastsoftmax._version import __version__
 from fastsoftmax.kernels.compiling import sources
 
@@ -107,9 +107,9 @@ def need(context, binding):
 
 
 class _State(ctypes.Structure):
-    """Where `kernels.pool.run_tasks` is, or 0 where no pool may run; and whether OpenMP knows of parallel regions."""
+    """Where `kernels.pool.run_tasks` is, or 0 where no pool may run; and the mask of a `regions.Probe`, 0 without."""
 
-    _fields_ = (("pool", ctypes.c_int64), ("has_openmp", ctypes.c_int64))
+    _fields_ = (("pool", ctypes.c_int64), ("region_mask", ctypes.c_int64))
 
 
 _state = _State()
@@ -119,13 +119,13 @@ _state = _State()
 def bind_state():
     """Launch the pool, unless this process must not, and bind what tells of it."""
     is_safe = threads.has_pool() and pool._threading_layer != "workqueue"
-    in_parallel = openmp.in_parallel() if is_safe and pool._threading_layer == "omp" else None
-    _state.pool, _state.has_openmp = _pool_address() if is_safe else 0, in_parallel is not None
+    probe = regions.probe_of(pool._threading_layer) if is_safe else None
+    _state.pool, _state.region_mask = _pool_address() if is_safe else 0, probe.mask if probe else 0
     thread_state = ctypes.cast(ctypes.pythonapi.PyGILState_GetThisThreadState, ctypes.c_void_p).value
     count = ctypes.cast(pool._get_num_threads, ctypes.c_void_p).value if is_safe else thread_state
     llvm.add_symbol(_POOL, ctypes.addressof(_state))
-    llvm.add_symbol(_HAS_OPENMP, ctypes.addressof(_state) + _State.has_openmp.offset)
-    llvm.add_symbol(_IN_PARALLEL, in_parallel or thread_state)  # any address, where it is not called
+    llvm.add_symbol(_REGION_MASK, ctypes.addressof(_state) + _State.region_mask.offset)
+    llvm.add_symbol(_REGION, probe.address if probe else thread_state)  # any address, where it is not called
     llvm.add_symbol(_NUM_THREADS, count)
     llvm.add_symbol(_THREAD_STATE, thread_state)
 
@@ -141,9 +141,9 @@ def _in_child():
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_in_child)
 
-_POOL, _HAS_OPENMP = "fastsoftmax.pool", "fastsoftmax.has_openmp"
-_IN_PARALLEL, _NUM_THREADS, _THREAD_STATE = (
-    "fastsoftmax.in_parallel",
+_POOL, _REGION_MASK = "fastsoftmax.pool", "fastsoftmax.region_mask"
+_REGION, _NUM_THREADS, _THREAD_STATE = (
+    "fastsoftmax.region",
     "fastsoftmax.num_threads",
     "fastsoftmax.thread_state",
 )
@@ -157,13 +157,15 @@ def is_in_region(typingctx):
 
 
 def build_is_in_region(context, builder):
-    """Build it: a thread that Python does not know is someone's worker, and OpenMP knows of its regions."""
+    """Build it: a thread that Python does not know is someone's worker, and the pool knows of its own regions."""
     found = cgutils.alloca_once_value(builder, cgutils.true_bit)
     is_known = _is_set(builder, _call(_THREAD_STATE, _INT, context, builder))
     with cgutils.if_likely(builder, is_known):
         builder.store(cgutils.false_bit, found)
-        with builder.if_then(_is_set(builder, _load(_HAS_OPENMP, context, builder))):
-            builder.store(_is_set(builder, _call(_IN_PARALLEL, _INT32, context, builder)), found)
+        mask = _load(_REGION_MASK, context, builder)
+        with builder.if_then(_is_set(builder, mask)):
+            region = builder.and_(_call(_REGION, _INT, context, builder), mask)
+            builder.store(_is_set(builder, region), found)
     return builder.load(found)
 
 
