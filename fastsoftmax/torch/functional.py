@@ -75,9 +75,9 @@ def cross_entropy(
     # First of all, and at once: what goes on to PyTorch may take a tenth longer for it, 0.4 µs for the smallest logits.
     if (
         type(input) is Tensor
+        and not is_exporting()  # before the size is compared, which would bind a size that is not known
         and type(size := input.numel()) is int  # `torch.jit.trace` has a tensor
         and size < routing.SMALLEST_LOSS
-        and not is_exporting()
     ):
         return originals.cross_entropy(
             input, target, weight, size_average, ignore_index, reduce, reduction, label_smoothing
