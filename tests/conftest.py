@@ -345,7 +345,7 @@ def ours_in_torch(monkeypatch):
     """No tensor is too small for `fastsoftmax.torch` to compute it itself."""
     from fastsoftmax.torch import routing
 
-    for name in ("SMALLEST_LOSS", "SMALLEST_LOGSUMEXP", "SMALLEST_HEAD", "SMALLEST_SOFTMAX"):
+    for name in ("SMALLEST_LOSS", "SMALLEST_LOSS_ALONE", "SMALLEST_LOGSUMEXP", "SMALLEST_HEAD", "SMALLEST_SOFTMAX"):
         monkeypatch.setattr(routing, name, 0)
     monkeypatch.setattr(routing, "_MULTIPLIED", [])
 

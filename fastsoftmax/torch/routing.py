@@ -12,6 +12,7 @@ from fastsoftmax.torch.library import is_transformed
 
 # Below so many logits PyTorch is done before a call of ours has passed autograd, twice through Python.
 SMALLEST_LOSS = 2**17
+SMALLEST_LOSS_ALONE = 2**18  # where no gradient is asked for
 SMALLEST_LOGSUMEXP = 2**17
 SMALLEST_HEAD = 2**18
 SMALLEST_SOFTMAX = 2**19
@@ -42,7 +43,9 @@ def takes_loss(
     label_smoothing: float,
 ) -> bool:
     """Whether `cross_entropy` is ours."""
-    if not _is_plain(input) or _is_less(input.numel(), SMALLEST_LOSS):
+    if not _is_plain(input):
+        return False
+    if _is_less(input.numel(), SMALLEST_LOSS if is_tracked(input) else SMALLEST_LOSS_ALONE):
         return False
     return _is_ours(input) and _takes_target(
         input.shape, input.dtype, target, weight, reduction, ignore_index, label_smoothing
