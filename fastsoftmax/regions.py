@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 from fastsoftmax import openmp
 
+_INT32, _POINTER = 2**32 - 1, -1  # masks of what a probe gives
+
 
 class Probe(NamedTuple):
     """A function without arguments: its result, as far as the mask goes, is not 0 within a region."""
@@ -19,9 +21,6 @@ def probe_of(layer: str) -> Probe | None:
     """Find the function of a threading layer; None where it has none, and a caller is never its own worker."""
     address = {"omp": openmp.in_parallel, "tbb": _current_context}.get(layer, lambda: None)()
     return Probe(address, _INT32 if layer == "omp" else _POINTER) if address else None
-
-
-_INT32, _POINTER = 2**32 - 1, -1
 
 
 def _current_context() -> int | None:

@@ -37,8 +37,8 @@ def cross_entropy(
     Parameters
     ----------
     input : Tensor of float32, float64, float16 or bfloat16, shape (C,), (N, C) or (N, C, d1, ...)
-        z. Half types are computed in float32 and rounded once. Below some 65,000 logits, on other devices than the CPU,
-        and for what is no plain tensor, it is PyTorch's function that is called.
+        z. Half types are computed in float32 and rounded once. Of few logits (see `routing`), on other devices than the
+        CPU, and for what is no plain tensor, it is PyTorch's function that is called.
     target : Tensor of int64, shape (), (N,) or (N, d1, ...); or of floats, the shape of `input`
         Labels y, or class probabilities p.
     weight : Tensor, shape (C,), optional
